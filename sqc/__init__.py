@@ -1,0 +1,59 @@
+"""sqc, a server quantization compiler: ONNX and calibration data in, one shared library of int8 kernels out.
+
+``import sqc`` loads numpy alone. Loading and running a compiled model needs no more; everything that compiles is
+imported on first use and needs ``pip install 'sqc[compile]'``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqc.errors import SqcError
+
+__version__ = "0.1.0"
+NUMBER_RULES = 1
+"""Version of the number contract (sqc/NUMERICS.md) that compiled models follow."""
+
+if TYPE_CHECKING:
+    from sqc.compiler import calibrate as calibrate
+    from sqc.compiler import compile as compile
+    from sqc.compiler import lower as lower
+    from sqc.compiler import quantize as quantize
+    from sqc.frontend import import_onnx as import_onnx
+    from sqc.runtime import Model as Model
+    from sqc.runtime import load as load
+
+_LAZY = {
+    "calibrate": "sqc.compiler",
+    "compile": "sqc.compiler",
+    "import_onnx": "sqc.frontend",
+    "load": "sqc.runtime",
+    "lower": "sqc.compiler",
+    "Model": "sqc.runtime",
+    "quantize": "sqc.compiler",
+}
+
+__all__ = ["NUMBER_RULES", "SqcError", "__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'sqc' has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in (
+            "onnx",
+            "tvm",
+            "tvm_ffi",
+            "networkx",
+            "scipy",
+            "rich",
+            "click",
+        ):
+            raise ModuleNotFoundError(
+                f"sqc.{name} needs the package {error.name}: pip install 'sqc[compile]'", name=error.name
+            ) from error
+        raise

@@ -1,0 +1,38 @@
+"""The intermediate representation: graphs of typed values, as data and as text."""
+
+from sqc.ir.graph import Attribute, Graph, Op, Value, digest, same_bits, topological
+from sqc.ir.registry import OpDefinition, Required, define, definition, infer_type, kinds
+from sqc.ir.rewrite import Builder, Rewriter, rebatch
+from sqc.ir.text import constant_data, format_graph, format_type, parse_graph, read_graph, write_graph
+from sqc.ir.types import DTYPES, Quantization, TensorType, type_of
+from sqc.ir.verify import verify
+
+__all__ = [
+    "DTYPES",
+    "Attribute",
+    "Builder",
+    "Graph",
+    "Op",
+    "OpDefinition",
+    "Quantization",
+    "Required",
+    "Rewriter",
+    "TensorType",
+    "Value",
+    "constant_data",
+    "define",
+    "definition",
+    "digest",
+    "format_graph",
+    "format_type",
+    "infer_type",
+    "kinds",
+    "parse_graph",
+    "read_graph",
+    "rebatch",
+    "same_bits",
+    "topological",
+    "type_of",
+    "verify",
+    "write_graph",
+]

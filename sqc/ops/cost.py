@@ -1,0 +1,21 @@
+"""What an op costs: its multiply-accumulates."""
+
+from __future__ import annotations
+
+import math
+
+from sqc.ir import Op
+
+_PRODUCTS = ("conv2d", "qconv2d", "fully_connected", "qfully_connected")
+
+
+def multiply_accumulates(op: Op) -> int:
+    """Multiply-accumulates of one convolution or fully connected layer, alone or in a fused body; else 0.
+
+    Taps in the padding count too.
+    """
+    if op.kind == "fused":
+        return sum(multiply_accumulates(part) for part in op.body.ops)
+    if op.kind not in _PRODUCTS:
+        return 0
+    return op.result.type.size * math.prod(op.operands[1].type.shape[1:])
