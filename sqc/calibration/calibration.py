@@ -1,0 +1,78 @@
+"""The result of a calibration, as a user holds it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sqc.calibration.histogram import Histogram
+from sqc.calibration.qparams import choose_qparams
+from sqc.calibration.ranges import DEFAULT_SEARCH, choose_range, did_you_mean
+from sqc.calibration.statistics import Statistics
+from sqc.errors import CalibrationError
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a model's tensors looked like on calibration data; made by `sqc.calibrate`, used by `sqc.compile`.
+
+    It holds histograms and no parameters, so that it serves any range search, and it can be saved, loaded, and merged
+    with that of other data. Raises CalibrationError if there were no samples.
+    """
+
+    statistics: Statistics
+
+    def __post_init__(self) -> None:
+        if self.statistics.samples == 0:
+            raise CalibrationError("the calibration data hold no samples; pass at least one batch")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors seen."""
+        return tuple(self.statistics.histograms)
+
+    @property
+    def samples(self) -> int:
+        """How many samples were seen."""
+        return self.statistics.samples
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.statistics.histograms
+
+    def histogram(self, name: str) -> Histogram:
+        """The histogram of a tensor. Raises CalibrationError if that tensor was not seen."""
+        histograms = self.statistics.histograms
+        if name not in histograms:
+            raise CalibrationError(
+                f"tensor '{name}' is not in the calibration, which was made from another model or another version of "
+                f"it{did_you_mean(name, histograms)} Otherwise calibrate this model"
+            )
+        return histograms[name]
+
+    def range(
+        self, name: str, search: str = DEFAULT_SEARCH, bits: int = 8, symmetric: bool = False
+    ) -> tuple[float, float]:
+        """The range of a tensor that the named search (see `search_names`) chooses; it holds zero."""
+        return choose_range(self.histogram(name), search, bits, symmetric)
+
+    def qparams(
+        self, name: str, search: str = DEFAULT_SEARCH, dtype: str = "uint8", symmetric: bool = False, bits: int = 8
+    ) -> tuple[float, int]:
+        """Scale (exactly a float32) and zero point of a tensor for that range."""
+        return choose_qparams(*self.range(name, search, bits, symmetric), dtype, symmetric, bits)
+
+    def merge(self, other: Calibration) -> Calibration:
+        """The calibration on both sets of data: the same, to the bit, as one run over all of them in any order."""
+        return Calibration(self.statistics.merge(other.statistics))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to one file; equal calibrations give equal bytes. Raises CalibrationError if that fails."""
+        self.statistics.save(path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Calibration:
+        """Read what `save` wrote. Raises CalibrationError if the file is missing, damaged or empty."""
+        return Calibration(Statistics.load(path))
+
+    def __repr__(self) -> str:
+        return f"Calibration({len(self.names)} tensors, {self.samples} samples)"
