@@ -1,0 +1,153 @@
+"""From a lowered graph to a plan: kernels compiled once each, buffers placed, constants packed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from sqc.codegen.memory import ALIGNMENT, Buffer, plan_arena
+from sqc.codegen.plan import Argument, Program, Step, Tensor
+from sqc.ir import Builder, Graph, Op, Value
+from sqc.schedules import Kernel, Target, lower
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
+
+_objects: dict[str, bytes] = {}
+"""Objects compiled by this process, by the key of their kernel."""
+
+
+class Constants:
+    """The read-only data of a model: every array once, aligned."""
+
+    def __init__(self) -> None:
+        self._blob = bytearray()
+        self._offsets: dict[bytes, int] = {}
+
+    def add(self, array: np.ndarray) -> int:
+        """The offset of an array's bytes."""
+        content = np.ascontiguousarray(array).tobytes()
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._offsets:
+            self._blob.extend(bytes(-len(self._blob) % ALIGNMENT))
+            self._offsets[digest] = len(self._blob)
+            self._blob.extend(content or b"\0")
+        return self._offsets[digest]
+
+    def bytes(self) -> bytes:
+        return bytes(self._blob)
+
+
+@dataclass
+class Build:
+    """What the programs of one library share."""
+
+    target: Target
+    constants: Constants = field(default_factory=Constants)
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+    def compile(self, kernels: list[Kernel], progress: Progress | None = None) -> None:
+        """Compile every kernel that is not compiled yet."""
+        missing = {symbol(kernel): kernel for kernel in kernels if symbol(kernel) not in self.objects}
+        for done, (name, kernel) in enumerate(missing.items()):
+            if progress:
+                progress(done, len(missing))
+            if kernel.key not in _objects:
+                _objects[kernel.key] = kernel.object(name)
+            self.objects[name] = _objects[kernel.key]
+        if progress:
+            progress(len(missing), len(missing))
+
+
+def symbol(kernel: Kernel) -> str:
+    """The name of a kernel's entry: what anchors it, and a digest of all that determines its code."""
+    kind = type(kernel.problem).__name__.lower()
+    return f"sqc_{kind}_{hashlib.sha256(kernel.key.encode()).hexdigest()[:16]}"
+
+
+def build_program(graph: Graph, build: Build, progress: Progress | None = None) -> Program:
+    """Lower every op of ``graph`` and lay out its memory.
+
+    Raises CompileError, naming the op, if no kernel computes it.
+    """
+    graph = _copy_bare_outputs(graph)
+    aliases = _aliases(graph)
+    ops = [op for op in graph.ops if op.result not in aliases]
+    kernels = [lower(op, build.target) for op in ops]
+    build.compile(kernels, progress)
+    places = {value: Argument("input", i) for i, value in enumerate(graph.inputs)}
+    places.update({value: Argument("output", i) for i, value in enumerate(graph.outputs.values())})
+    arena, arena_bytes = _arena(ops, aliases, places)
+    places.update(arena)
+
+    def argument(value: Value) -> Argument:
+        origin = aliases.get(value, value)
+        if origin in graph.constants:
+            return Argument("constants", build.constants.add(graph.constants[origin]))
+        return places[origin]
+
+    steps = []
+    for op, kernel in zip(ops, kernels, strict=True):
+        arguments = [argument(value) for value in kernel.activations]
+        arguments += [Argument("constants", build.constants.add(a)) for a in kernel.pack(graph.constants)]
+        arguments.append(argument(kernel.result))
+        steps.append(Step(symbol(kernel), tuple(arguments), _step_name(op)))
+    return Program(
+        tuple(Tensor(value.name, value.type.dtype, value.type.shape) for value in graph.inputs),
+        tuple(Tensor(name, value.type.dtype, value.type.shape) for name, value in graph.outputs.items()),
+        tuple(steps),
+        arena_bytes,
+    )
+
+
+def _step_name(op: Op) -> str:
+    kind = op.body.ops[0].kind if op.kind == "fused" else op.kind
+    return f"{kind} {op.source}" if op.source else kind
+
+
+def _copy_bare_outputs(graph: Graph) -> Graph:
+    """Give every output a buffer of its own: copy those that are inputs, constants, views or shown twice."""
+    aliases = _aliases(graph)
+    seen: set[Value] = set()
+    copied: dict[str, Value] = {}
+    ops = list(graph.ops)
+    builder = Builder(graph.name)
+    for value in graph.values():
+        builder.unique(value.name)
+    for name, value in graph.outputs.items():
+        produced = graph.producer(value) is not None and value not in aliases and value not in seen
+        seen.add(value)
+        if not produced:
+            value = builder.emit("copy", [value], name=f"{name}.out", source=f"output {name}")
+            ops.append(builder.ops[-1])
+        copied[name] = value
+    return Graph(graph.name, graph.inputs, copied, graph.constants, tuple(ops), graph.dynamic_batch)
+
+
+def _aliases(graph: Graph) -> dict[Value, Value]:
+    """Values that are views of others: reshapes move nothing."""
+    aliases: dict[Value, Value] = {}
+    for op in graph.ops:
+        if op.kind == "reshape":
+            source = op.operands[0]
+            aliases[op.result] = aliases.get(source, source)
+    return aliases
+
+
+def _arena(
+    ops: list[Op], aliases: Mapping[Value, Value], places: Mapping[Value, Argument]
+) -> tuple[dict[Value, Argument], int]:
+    """Places in the arena for all results that have none yet, and its size in bytes."""
+    born = {op.result: step for step, op in enumerate(ops)}
+    last = dict(born)
+    for step, op in enumerate(ops):
+        for operand in op.operands:
+            last[aliases.get(operand, operand)] = step
+    values = {value.name: value for value in born if value not in places}
+    buffers = [Buffer(name, value.type.bytes, born[value], last[value]) for name, value in values.items()]
+    offsets, size = plan_arena(buffers)
+    return {value: Argument("arena", offsets[name]) for name, value in values.items()}, size

@@ -1,0 +1,183 @@
+"""Makes the one file of a compiled model: the runtime's C, generated tables, kernels and constants, description."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import string
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from sqc.codegen.plan import ALIGNMENT, DTYPES, Argument, Plan, Program, Step, Tensor
+from sqc.codegen.toolchain import compile_sources, find_compiler, link
+from sqc.errors import ToolchainError
+from sqc.runtime import SOURCES
+from sqc.runtime.container import pack, write_atomically
+
+SLACK = 256
+"""Bytes on either side of the constants that kernels may read, in keeping with the arena's."""
+
+
+def build_library(plan: Plan) -> bytes:
+    """The file of a compiled model as bytes: equal plans (and C compilers) give equal bytes.
+
+    Raises ToolchainError if there is no C compiler or it fails.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="sqc-") as name:
+            elf = _link(plan, Path(name))
+    except OSError as error:
+        raise ToolchainError(f"cannot build the library in {tempfile.gettempdir()}: {error}") from error
+    return pack(elf, _description(plan))
+
+
+def write_library(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Writes the file of a compiled model, whole or not at all.
+
+    Raises ToolchainError if there is no C compiler or it fails, LibraryError if the file cannot be written.
+    """
+    write_atomically(path, build_library(plan))
+
+
+def _link(plan: Plan, folder: Path) -> bytes:
+    for header in SOURCES.glob("*.h"):
+        shutil.copyfile(header, folder / header.name)
+    (folder / "constants.bin").write_bytes(plan.constants)
+    (folder / "model.c").write_text(model_source(plan))
+    parts = [*compile_sources(folder, ["model.c"]).values(), *_runtime(tuple(find_compiler()))]
+    # An object may define several kernels; it is linked once.
+    parts += dict.fromkeys(plan.objects[symbol] for symbol in sorted(_symbols(plan)))
+    names = [f"part{index}.o" for index in range(len(parts))]
+    for name, part in zip(names, parts, strict=True):
+        (folder / name).write_bytes(part)
+    link(folder, names, exports(), "model.so")
+    return (folder / "model.so").read_bytes()
+
+
+@cache
+def _runtime(compiler: tuple[str, ...]) -> tuple[bytes, ...]:
+    """The objects of the runtime, which are the same in all models that one process makes with one compiler."""
+    with tempfile.TemporaryDirectory(prefix="sqc-") as name:
+        for file in SOURCES.glob("*.[ch]"):
+            shutil.copyfile(file, Path(name, file.name))
+        sources = sorted(file.name for file in SOURCES.glob("*.c"))
+        return tuple(compile_sources(Path(name), sources).values())
+
+
+def exports() -> list[str]:
+    """The functions that a model exports: those that sqc.h marks."""
+    return re.findall(r"^SQC_API .*?(\w+)\(", (SOURCES / "sqc.h").read_text(), re.MULTILINE)
+
+
+def _description(plan: Plan) -> dict[str, object]:
+    def tensors(group: tuple[Tensor, ...]) -> list[dict[str, object]]:
+        return [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in group]
+
+    variants = [
+        {
+            "inputs": tensors(program.inputs),
+            "outputs": tensors(program.outputs),
+            "steps": [step.name for step in program.steps],
+            "arena_bytes": program.arena_bytes,
+        }
+        for program in plan.programs
+    ]
+    return {
+        "inputs": variants[0]["inputs"],
+        "outputs": variants[0]["outputs"],
+        **plan.description,
+        "number_rules": plan.number_rules,
+        "cpu_features": list(plan.cpu_features),
+        "constants_bytes": len(plan.constants),
+        "variants": variants,
+    }
+
+
+def _symbols(plan: Plan) -> set[str]:
+    return {step.symbol for program in plan.programs for step in program.steps}
+
+
+# The generated C ---------------------------------------------------------------------------------------------------
+
+
+def model_source(plan: Plan) -> str:
+    """The C file with a model's tables and its constants."""
+    return "\n".join(_model_lines(plan)) + "\n"
+
+
+def _model_lines(plan: Plan) -> Iterator[str]:
+    yield '#include "sqc_model.h"\n'
+    yield from _feature_check(plan.cpu_features)
+    yield f"""\
+__asm__(".pushsection .sqc.constants,\\"a\\",@progbits\\n"
+        ".balign {ALIGNMENT}\\n.zero {SLACK}\\n.hidden sqc_constants\\n.globl sqc_constants\\nsqc_constants:\\n"
+        ".incbin \\"constants.bin\\"\\n.zero {SLACK}\\n.popsection");
+
+const int sqc_number_rules = {plan.number_rules};
+"""
+    for symbol in sorted(_symbols(plan)):
+        yield f"extern sqc_kernel __tvm_ffi_{symbol};"
+    for index, program in enumerate(plan.programs):
+        yield from _program_tables(program, str(index))
+    yield "\nconst sqc_program sqc_programs[] = {"
+    for index, program in enumerate(plan.programs):
+        yield (
+            f"    {{{len(program.inputs)}, {len(program.outputs)}, {len(program.steps)}, "
+            f"{sum(len(step.arguments) for step in program.steps)}, inputs{index}, outputs{index}, "
+            f"steps{index}, arguments{index}, {program.arena_bytes}}},"
+        )
+    yield "};"
+    yield f"const size_t sqc_program_count = {len(plan.programs)};"
+
+
+def _feature_check(features: Iterable[str]) -> Iterator[str]:
+    yield "const char *sqc_missing_feature(void) {"
+    yield "    __builtin_cpu_init();"
+    for feature in features:
+        yield f'    if (!__builtin_cpu_supports("{feature}")) return "{feature}";'
+    yield "    return NULL;\n}\n"
+
+
+def _program_tables(program: Program, suffix: str) -> Iterator[str]:
+    yield from _tensor_table(program.inputs, f"inputs{suffix}")
+    yield from _tensor_table(program.outputs, f"outputs{suffix}")
+    yield f"\nstatic const sqc_argument arguments{suffix}[] = {{"
+    yield from (f"    {_argument(argument)}," for step in program.steps for argument in step.arguments)
+    yield "    {0},\n};"
+    yield f"\nstatic const sqc_step steps{suffix}[] = {{"
+    first = 0
+    for step in program.steps:
+        yield f"    {_step(step, first)},"
+        first += len(step.arguments)
+    yield "    {0},\n};"
+
+
+def _tensor_table(tensors: tuple[Tensor, ...], table: str) -> Iterator[str]:
+    for index, tensor in enumerate(tensors):
+        yield f"\nstatic const int64_t {table}_{index}[] = {{{', '.join(map(str, (*tensor.shape, 0)))}}};"
+    yield f"static const sqc_tensor {table}[] = {{"
+    for index, tensor in enumerate(tensors):
+        size = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+        dtype = DTYPES.index(tensor.dtype)
+        yield f"    {{{_text(tensor.name)}, {dtype}, {len(tensor.shape)}, {table}_{index}, {size}}},"
+    yield "    {0},\n};"
+
+
+def _argument(argument: Argument) -> str:
+    return f"{{SQC_{argument.region.upper()}, {argument.offset}}}"
+
+
+def _step(step: Step, first: int) -> str:
+    return f"{{__tvm_ffi_{step.symbol}, {_text(step.name)}, {first}, {len(step.arguments)}}}"
+
+
+def _text(text: str) -> str:
+    """A C string: names come from models and may hold anything."""
+    plain = frozenset(f"{string.ascii_letters}{string.digits} _-./:;,+()[]".encode())
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'

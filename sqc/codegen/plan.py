@@ -1,0 +1,118 @@
+"""What codegen hands to the linker: everything a compiled model consists of, as plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqc.errors import CompileError
+
+Region = Literal["input", "output", "arena", "constants"]
+
+DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
+"""Element types of inputs and outputs, in the order of sqc_dtype in sqc.h."""
+
+ALIGNMENT = 64
+"""Of the arena and of the constants, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of the model, as the ONNX model names it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """Where an argument of a kernel lies: by index among inputs or outputs, by byte in the arena or the constants."""
+
+    region: Region
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of a kernel. `symbol` is its global symbol in TVM, `name` what profiles call it."""
+
+    symbol: str
+    arguments: tuple[Argument, ...]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The model at one batch size. Steps run in order; each may touch 256 bytes on either side of the arena."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    arena_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole compiled model.
+
+    programs: one for each batch size; the names and types of inputs and outputs are the same in all.
+    constants: what arguments in the region "constants" point into; its start is aligned to 64 bytes.
+    objects: the relocatable object (ELF) that defines each symbol that a step calls.
+    cpu_features: what the kernels need of the processor, by the names of GCC's __builtin_cpu_supports.
+    number_rules: version of NUMERICS.md.
+    description: all there is to tell about the model, as JSON: quantization, target, versions, report.
+
+    Raises CompileError if the parts contradict each other; that is a defect of the compiler, not of the user's model.
+    """
+
+    programs: tuple[Program, ...]
+    constants: bytes
+    objects: Mapping[str, bytes]
+    cpu_features: tuple[str, ...]
+    number_rules: int
+    description: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.programs:
+            raise CompileError("a plan needs at least one program")
+        for program in self.programs:
+            _check_program(program, self)
+        for text in (*self.objects, *self.cpu_features):
+            if not re.fullmatch(r"[A-Za-z_][\w.-]*", text):
+                raise CompileError(f"{text!r} cannot name a symbol or a processor feature")
+        first = _interface(self.programs[0])
+        if any(_interface(program) != first for program in self.programs):
+            raise CompileError("the programs of a plan differ in the names or types of their inputs and outputs")
+        shapes = {tuple(tensor.shape for tensor in program.inputs) for program in self.programs}
+        if len(shapes) < len(self.programs):
+            raise CompileError("two programs of a plan take inputs of the same shapes")
+
+
+def _interface(program: Program) -> tuple[tuple[str, str], ...]:
+    return tuple((tensor.name, tensor.dtype) for tensor in (*program.inputs, *program.outputs))
+
+
+def _check_program(program: Program, plan: Plan) -> None:
+    for tensor in (*program.inputs, *program.outputs):
+        if tensor.dtype not in DTYPES:
+            raise CompileError(f"{tensor.name}: inputs and outputs cannot be of type {tensor.dtype}")
+        if any(size < 1 for size in tensor.shape):
+            raise CompileError(f"{tensor.name}: shape {tensor.shape} has no elements")
+    limits = {
+        "input": len(program.inputs),
+        "output": len(program.outputs),
+        "arena": program.arena_bytes,
+        "constants": len(plan.constants),
+    }
+    for step in program.steps:
+        if step.symbol not in plan.objects:
+            raise CompileError(f"step {step.name}: no object defines its kernel {step.symbol}")
+        for argument in step.arguments:
+            if not 0 <= argument.offset < limits[argument.region]:
+                raise CompileError(
+                    f"step {step.name}: {argument.region} has no offset {argument.offset} "
+                    f"(it ends at {limits[argument.region]})"
+                )

@@ -1,0 +1,115 @@
+"""What goes into a model and comes out: specifications, and checks of arrays against them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqc.errors import InputError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output: its name in the ONNX model, element type and shape."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def specs(description: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Reads specifications from the description of a model."""
+    return tuple(TensorSpec(t["name"], np.dtype(t["dtype"]), tuple(t["shape"])) for t in description)
+
+
+def is_ready(array: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a kernel can read the array where it lies."""
+    if type(array) is not np.ndarray or array.dtype != dtype:
+        return False
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def address(array: Array) -> int:
+    """Where the array's data lie."""
+    if array.flags.writeable:
+        buffer: Any = array
+        return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # a third of what array.ctypes takes
+    return array.ctypes.data
+
+
+def order(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> list[Any]:
+    """The values of a dict in the order of the inputs. Raises InputError for names that are missing or unknown."""
+    names = [spec.name for spec in inputs]
+    unknown = [name for name in arrays if name not in names]
+    missing = [name for name in names if name not in arrays]
+    if unknown or missing:
+        parts = [f"unknown: {', '.join(map(repr, unknown))}"] * bool(unknown)
+        parts += [f"missing: {', '.join(map(repr, missing))}"] * bool(missing)
+        raise InputError(f"inputs {'; '.join(parts)}. The model takes {', '.join(map(repr, names))}")
+    return [arrays[name] for name in names]
+
+
+def make_ready(arrays: Sequence[Any], variants: Sequence[Sequence[TensorSpec]]) -> list[Array]:
+    """Checks arrays against the inputs of each variant and copies those that are not contiguous.
+
+    Raises InputError, saying which input differs from what the model takes.
+    """
+    inputs = variants[0]
+    if len(arrays) != len(inputs):
+        raise InputError(f"the model takes {len(inputs)} input(s) ({', '.join(map(str, inputs))}), not {len(arrays)}")
+    ready = [_check_type(array, spec) for array, spec in zip(arrays, inputs, strict=True)]
+    for index, (array, spec) in enumerate(zip(ready, inputs, strict=True)):
+        shapes = list(dict.fromkeys(variant[index].shape for variant in variants))
+        if array.shape not in shapes:
+            raise InputError(
+                f"input {spec.name!r} has shape {array.shape}, the model takes {' or '.join(map(str, shapes))}"
+            )
+    if tuple(array.shape for array in ready) not in [tuple(spec.shape for spec in v) for v in variants]:
+        raise InputError(f"inputs have different batch sizes: {', '.join(str(array.shape) for array in ready)}")
+    return ready
+
+
+def _check_type(value: Any, spec: TensorSpec) -> Array:
+    if not isinstance(value, np.ndarray) and not hasattr(value, "__array_interface__"):
+        raise InputError(f"input {spec.name!r} is a {type(value).__name__}, not a numpy array ({spec})")
+    array = np.asarray(value)
+    if array.dtype != spec.dtype:
+        raise InputError(
+            f"input {spec.name!r} has type {array.dtype}, the model takes {spec.dtype}. "
+            f"Types are never converted silently: use .astype(np.{spec.dtype})"
+        )
+    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_outputs(out: Any, outputs: Sequence[TensorSpec]) -> list[Array]:
+    """Checks the arrays that a caller wants the outputs in. Raises InputError where they cannot take them."""
+    arrays = [out] if type(out) is np.ndarray else list(out)
+    if len(arrays) != len(outputs):
+        raise InputError(f"out has {len(arrays)} array(s), the model has {len(outputs)} output(s)")
+    for array, spec in zip(arrays, outputs, strict=True):
+        if not is_ready(array, spec.dtype) or array.shape != spec.shape or not array.flags.writeable:
+            raise InputError(
+                f"the out array of output {spec.name!r} must be a writable, contiguous numpy array of {spec}"
+            )
+    return arrays
+
+
+def check_overlap(
+    outputs: Sequence[Array], targets: Sequence[int], arrays: Sequence[Array], sources: Sequence[int]
+) -> None:
+    """Raises InputError if an output, by its address in `targets`, shares memory with an input, in `sources`."""
+    for output, target in zip(outputs, targets, strict=True):
+        for array, source in zip(arrays, sources, strict=True):
+            if target < source + array.nbytes and source < target + output.nbytes:
+                raise InputError("an out array shares memory with an input, which the model reads while it writes")

@@ -1,0 +1,247 @@
+"""Loading and running compiled models. Needs numpy alone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from sqc.errors import ExecutionError, LibraryError, ProcessorError, SqcError
+from sqc.runtime.arrays import (
+    Array,
+    TensorSpec,
+    address,
+    check_outputs,
+    check_overlap,
+    is_ready,
+    make_ready,
+    order,
+    specs,
+)
+from sqc.runtime.container import open_file, write_atomically
+from sqc.runtime.shared_object import SharedObject, map_file
+
+THREADS_VARIABLE = "SQC_NUM_THREADS"
+_UNSUPPORTED_PROCESSOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step of a model (mostly a fused op) and how long it took."""
+
+    name: str
+    seconds: float
+
+
+class Variant:
+    """A model at one batch size: what goes in and out, and its handle in the library."""
+
+    def __init__(self, handle: ctypes.c_void_p, description: Mapping[str, Any]) -> None:
+        self.handle = handle
+        self.inputs = specs(description["inputs"])
+        self.outputs = specs(description["outputs"])
+        self.steps = tuple(str(step) for step in description["steps"])
+        self.shapes = tuple(spec.shape for spec in self.inputs)
+        # Addresses go to C as packed bytes: quicker than a ctypes array, and private to the call.
+        self.pack_inputs = struct.Struct(f"{len(self.inputs)}P").pack
+        self.pack_outputs = struct.Struct(f"{len(self.outputs)}P").pack
+
+
+class _Instance:
+    """An open handle. It lives until the last call that uses it has returned, even if the model is closed before."""
+
+    def __init__(self, library: SharedObject) -> None:
+        self.library = library
+        self.functions = library.functions
+        handle = ctypes.c_void_p()
+        self.check(self.functions.sqc_open(ctypes.byref(handle)))
+        weakref.finalize(self, _close, library, handle).atexit = False
+        self.handle = handle
+        self.variants = []
+        for index, description in enumerate(library.description["variants"]):
+            variant = ctypes.c_void_p()
+            self.check(self.functions.sqc_variant(handle, index, ctypes.byref(variant)))
+            self.variants.append(Variant(variant, description))
+        self.by_shapes = {variant.shapes: variant for variant in self.variants}
+
+    def check(self, status: int) -> None:
+        if status:
+            error = ProcessorError if status == _UNSUPPORTED_PROCESSOR else ExecutionError
+            raise error(self.library.last_error())
+
+    def accept(self, inputs: Sequence[Any]) -> tuple[Variant, Sequence[Array]]:
+        """The variant that takes these arrays, and the arrays as C can read them."""
+        shapes: Any = tuple([getattr(array, "shape", None) for array in inputs])
+        variant = self.by_shapes.get(shapes)
+        if variant is not None:
+            for array, spec in zip(inputs, variant.inputs):  # noqa: B905 (equally long: their shapes are equal)
+                if not is_ready(array, spec.dtype):
+                    break
+            else:
+                return variant, inputs
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            inputs = order(inputs[0], self.variants[0].inputs)
+        arrays = make_ready(inputs, [variant.inputs for variant in self.variants])
+        return self.by_shapes[tuple(array.shape for array in arrays)], arrays
+
+
+def _close(library: SharedObject, handle: ctypes.c_void_p) -> None:
+    library.functions.sqc_close(handle)
+
+
+class Model:
+    """A compiled model, ready to run; `load` makes one. Any number of threads may call it at once.
+
+    A model compiled for several batch sizes goes by the shapes of its inputs; `inputs` and `outputs` show the first.
+    """
+
+    def __init__(self, library: SharedObject, threads: int | None = None) -> None:
+        self._current: _Instance | None = _Instance(library)
+        if threads is None:
+            threads = _default_threads()
+        if threads != 1:
+            self.threads = threads
+
+    def __call__(self, *inputs: Any, out: Array | Sequence[Array] | None = None) -> Any:
+        """Runs the model on arrays in the order of `inputs`, or on one dict by name.
+
+        Returns the output array, or a tuple of all where there are several; with `out`, those arrays, written in place.
+        Raises InputError if the number, names, types or shapes are not what the model takes: types are never converted.
+        Arrays that are not contiguous are copied.
+        """
+        instance = self._instance
+        variant, arrays = instance.accept(inputs)
+        sources = [address(array) for array in arrays]
+        if out is None:
+            results = [np.empty(spec.shape, spec.dtype) for spec in variant.outputs]
+            targets = [address(array) for array in results]
+        else:
+            results = check_outputs(out, variant.outputs)
+            targets = [address(array) for array in results]
+            check_overlap(results, targets, arrays, sources)
+        status = instance.functions.sqc_run(
+            variant.handle, variant.pack_inputs(*sources), variant.pack_outputs(*targets)
+        )
+        if status:
+            instance.check(status)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the model on arrays by name; gives all outputs by name. Raises InputError like a call."""
+        results = self(inputs)
+        names = [spec.name for spec in self.outputs]
+        return dict(zip(names, results if len(names) > 1 else [results], strict=True))
+
+    def profile(self, *inputs: Any, repeat: int = 10) -> list[StepTime]:
+        """Runs the model `repeat` times; gives each step's median time, in order. Raises InputError like a call."""
+        if repeat < 1:
+            raise ValueError(f"repeat must be at least 1, not {repeat}")
+        instance = self._instance
+        variant, arrays = instance.accept(inputs)
+        results = [np.empty(spec.shape, spec.dtype) for spec in variant.outputs]
+        seconds = (ctypes.c_double * len(variant.steps))()
+        runs = []
+        for _ in range(repeat):
+            status = instance.functions.sqc_profile(
+                variant.handle,
+                variant.pack_inputs(*[address(array) for array in arrays]),
+                variant.pack_outputs(*[address(array) for array in results]),
+                seconds,
+            )
+            instance.check(status)
+            runs.append(list(seconds))
+        medians = np.median(np.array(runs), axis=0)
+        return [StepTime(name, float(time)) for name, time in zip(variant.steps, medians, strict=True)]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._instance.variants[0].inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._instance.variants[0].outputs
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The model at each batch size that it was compiled for."""
+        return tuple(self._instance.variants)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the compiler wrote about the model: quantization, target, versions, report."""
+        return self._instance.library.description
+
+    @property
+    def threads(self) -> int:
+        """How many threads one run may use, the caller's included. Set it to 0 for all processors at hand."""
+        instance = self._instance
+        return int(instance.functions.sqc_threads(instance.handle))
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        instance = self._instance
+        instance.check(instance.functions.sqc_set_threads(instance.handle, threads))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model's file, whole or not at all. Raises LibraryError if the system refuses."""
+        file = self._instance.library.file
+        write_atomically(path, os.pread(file, os.fstat(file).st_size, 0))
+
+    def close(self) -> None:
+        """Frees the model, once calls in other threads have returned. It cannot be used afterwards."""
+        self._current = None
+
+    @property
+    def _instance(self) -> _Instance:
+        if self._current is None:
+            raise SqcError("this model was closed; load it again")
+        return self._current
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._current is None:
+            return "<sqc.Model, closed>"
+        return f"<sqc.Model ({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})>"
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Model:
+    """Loads a compiled model.
+
+    `threads` is how many threads one run may use: 0 for all processors at hand, None for what the environment variable
+    SQC_NUM_THREADS says, else 1. Raises LibraryError if the file is missing, damaged or no compiled model, and
+    ProcessorError if it was compiled for features that this processor lacks.
+    """
+    return Model(map_file(open_file(path), os.fspath(path)), threads)
+
+
+def load_bytes(content: bytes, threads: int | None = None) -> Model:
+    """Loads a model from the bytes of its file, without writing a file. Raises like `load`."""
+    name = "the library in memory"
+    try:
+        file = os.memfd_create("sqc-model", os.MFD_CLOEXEC)
+        with open(file, "wb", closefd=False) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise LibraryError(f"{name}: cannot hold it: {error.strerror}; save it to a file and load that") from error
+    return Model(map_file(file, name), threads)
+
+
+def _default_threads() -> int:
+    text = os.environ.get(THREADS_VARIABLE, "1")
+    if not text.isdecimal():
+        raise SqcError(f"{THREADS_VARIABLE} must be a number of threads (0 for all processors), not {text!r}")
+    return int(text)

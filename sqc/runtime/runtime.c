@@ -1,0 +1,249 @@
+/* Entry points of a compiled model: handles, checks, workspaces and the loop over the steps. */
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <xmmintrin.h>
+
+#include "sqc.h"
+#include "sqc_model.h"
+#include "sqc_threads.h"
+
+enum {
+    ALIGNMENT = 64,
+    SLACK = 256, /* kernels may touch this much on either side of the arena */
+    IDLE_WORKSPACES = 16
+};
+
+/* What one run writes: the arena, and the arguments of all steps with their addresses filled in. */
+typedef struct {
+    unsigned char *memory;
+    sqc_any arguments[];
+} workspace;
+
+typedef struct {
+    sqc_pool *pool;
+    sqc_model *variants;
+} shared_state;
+
+/* Idle workspaces wait in slots exchanged atomically: a fork in the middle of anything leaves no lock behind. */
+struct sqc_model {
+    shared_state *shared;
+    const sqc_program *program;
+    _Atomic(workspace *) idle[IDLE_WORKSPACES];
+};
+
+static _Thread_local char last_error[SQC_MESSAGE_BYTES];
+
+const char *sqc_last_error(void) { return last_error; }
+
+void sqc_set_error(const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    vsnprintf(last_error, sizeof last_error, format, values);
+    va_end(values);
+}
+
+int sqc_number_rules_version(void) { return sqc_number_rules; }
+
+/* Workspaces ------------------------------------------------------------------------------------------------------ */
+
+static void free_workspace(workspace *space) {
+    if (space) free(space->memory);
+    free(space);
+}
+
+static workspace *new_workspace(const sqc_program *program) {
+    size_t bytes = (program->arena_bytes + 2 * SLACK + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    workspace *space = malloc(sizeof *space + program->argument_count * sizeof(sqc_any));
+    if (!space) return NULL;
+    space->memory = aligned_alloc(ALIGNMENT, bytes);
+    if (!space->memory) {
+        free(space);
+        return NULL;
+    }
+    memset(space->memory, 0, bytes); /* also takes the page faults before the first run */
+    for (size_t i = 0; i < program->argument_count; i++) {
+        const sqc_argument *argument = &program->arguments[i];
+        void *address = NULL;
+        if (argument->region == SQC_ARENA) address = space->memory + SLACK + argument->offset;
+        if (argument->region == SQC_CONSTANTS) address = (void *)(sqc_constants + argument->offset);
+        space->arguments[i] = (sqc_any){.type = SQC_ANY_POINTER, .pointer = address};
+    }
+    return space;
+}
+
+static workspace *take_workspace(sqc_model *model) {
+    for (int i = 0; i < IDLE_WORKSPACES; i++) {
+        if (!atomic_load_explicit(&model->idle[i], memory_order_relaxed)) continue;
+        workspace *space = atomic_exchange(&model->idle[i], NULL);
+        if (space) return space;
+    }
+    return new_workspace(model->program);
+}
+
+static void give_workspace(sqc_model *model, workspace *space) {
+    for (int i = 0; i < IDLE_WORKSPACES; i++) {
+        workspace *none = NULL;
+        if (atomic_compare_exchange_strong(&model->idle[i], &none, space)) return;
+    }
+    free_workspace(space);
+}
+
+/* Handles --------------------------------------------------------------------------------------------------------- */
+
+static sqc_status out_of_memory(void) {
+    sqc_set_error("out of memory");
+    return SQC_OUT_OF_MEMORY;
+}
+
+static sqc_status bad_argument(const char *function, const char *what) {
+    sqc_set_error("%s: %s", function, what);
+    return SQC_BAD_ARGUMENT;
+}
+
+static void free_shared(shared_state *shared) {
+    if (!shared) return;
+    for (size_t v = 0; shared->variants && v < sqc_program_count; v++)
+        for (int i = 0; i < IDLE_WORKSPACES; i++) free_workspace(shared->variants[v].idle[i]);
+    if (shared->pool) sqc_pool_destroy(shared->pool);
+    free(shared->variants);
+    free(shared);
+}
+
+sqc_status sqc_open(sqc_model **model) {
+    if (!model) return bad_argument("sqc_open", "the pointer to the handle is NULL");
+    *model = NULL;
+    const char *missing = sqc_missing_feature();
+    if (missing) {
+        sqc_set_error("this model needs a processor with %s, which this processor lacks or its operating system does "
+                      "not enable; compile the model for a target without it",
+                      missing);
+        return SQC_UNSUPPORTED_PROCESSOR;
+    }
+    shared_state *shared = calloc(1, sizeof *shared);
+    if (shared) shared->variants = calloc(sqc_program_count, sizeof *shared->variants);
+    if (shared) shared->pool = sqc_pool_create();
+    if (!shared || !shared->variants || !shared->pool) {
+        free_shared(shared);
+        return out_of_memory();
+    }
+    for (size_t v = 0; v < sqc_program_count; v++) {
+        shared->variants[v].shared = shared;
+        shared->variants[v].program = &sqc_programs[v];
+    }
+    *model = shared->variants;
+    return SQC_OK;
+}
+
+void sqc_close(sqc_model *model) {
+    if (model) free_shared(model->shared);
+}
+
+size_t sqc_variant_count(const sqc_model *model) {
+    (void)model;
+    return sqc_program_count;
+}
+
+sqc_status sqc_variant(sqc_model *model, size_t index, sqc_model **variant) {
+    if (!model || !variant) return bad_argument("sqc_variant", "a pointer is NULL");
+    if (index >= sqc_program_count) return bad_argument("sqc_variant", "no variant has this index");
+    *variant = &model->shared->variants[index];
+    return SQC_OK;
+}
+
+size_t sqc_input_count(const sqc_model *model) { return model->program->input_count; }
+size_t sqc_output_count(const sqc_model *model) { return model->program->output_count; }
+size_t sqc_step_count(const sqc_model *model) { return model->program->step_count; }
+
+sqc_status sqc_input_info(const sqc_model *model, size_t index, sqc_tensor *info) {
+    if (!model || !info) return bad_argument("sqc_input_info", "a pointer is NULL");
+    if (index >= model->program->input_count) return bad_argument("sqc_input_info", "no input has this index");
+    *info = model->program->inputs[index];
+    return SQC_OK;
+}
+
+sqc_status sqc_output_info(const sqc_model *model, size_t index, sqc_tensor *info) {
+    if (!model || !info) return bad_argument("sqc_output_info", "a pointer is NULL");
+    if (index >= model->program->output_count) return bad_argument("sqc_output_info", "no output has this index");
+    *info = model->program->outputs[index];
+    return SQC_OK;
+}
+
+const char *sqc_step_name(const sqc_model *model, size_t index) {
+    return index < model->program->step_count ? model->program->steps[index].name : NULL;
+}
+
+sqc_status sqc_set_threads(sqc_model *model, int threads) {
+    if (!model) return bad_argument("sqc_set_threads", "the handle is NULL");
+    if (threads < 0 || threads > SQC_MAX_THREADS)
+        return bad_argument("sqc_set_threads", "the number of threads must be from 0 (automatic) to 128");
+    return sqc_pool_resize(model->shared->pool, threads ? threads : sqc_available_cpus());
+}
+
+int sqc_threads(const sqc_model *model) { return sqc_pool_threads(model->shared->pool); }
+
+/* Running --------------------------------------------------------------------------------------------------------- */
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static sqc_status run_steps(const sqc_program *program, const workspace *space, double *seconds) {
+    double before = seconds ? now() : 0;
+    for (size_t i = 0; i < program->step_count; i++) {
+        const sqc_step *step = &program->steps[i];
+        sqc_any result = {0};
+        if (step->kernel(NULL, space->arguments + step->first_argument, (int32_t)step->argument_count, &result)) {
+            char why[SQC_MESSAGE_BYTES];
+            memcpy(why, last_error, sizeof why);
+            sqc_set_error("step %zu (%s) failed: %s", i, step->name, why);
+            return SQC_KERNEL_FAILED;
+        }
+        if (seconds) {
+            double after = now();
+            seconds[i] = after - before;
+            before = after;
+        }
+    }
+    return SQC_OK;
+}
+
+static sqc_status execute(sqc_model *model, const void *const *inputs, void *const *outputs, double *seconds) {
+    if (!model || !inputs || !outputs) return bad_argument("sqc_run", "the handle, inputs or outputs are NULL");
+    const sqc_program *program = model->program;
+    for (size_t i = 0; i < program->input_count; i++)
+        if (!inputs[i]) return bad_argument(program->inputs[i].name, "the pointer of this input is NULL");
+    for (size_t i = 0; i < program->output_count; i++)
+        if (!outputs[i]) return bad_argument(program->outputs[i].name, "the pointer of this output is NULL");
+
+    workspace *space = take_workspace(model);
+    if (!space) return out_of_memory();
+    for (size_t i = 0; i < program->argument_count; i++) {
+        const sqc_argument *argument = &program->arguments[i];
+        if (argument->region == SQC_INPUT) space->arguments[i].pointer = (void *)inputs[argument->offset];
+        if (argument->region == SQC_OUTPUT) space->arguments[i].pointer = outputs[argument->offset];
+    }
+    unsigned mxcsr = _mm_getcsr();
+    _mm_setcsr(SQC_DEFAULT_MXCSR);
+    bool pooled = sqc_pool_acquire(model->shared->pool);
+    sqc_status status = run_steps(program, space, seconds);
+    if (pooled) sqc_pool_release(model->shared->pool);
+    _mm_setcsr(mxcsr);
+    give_workspace(model, space);
+    return status;
+}
+
+sqc_status sqc_run(sqc_model *model, const void *const *inputs, void *const *outputs) {
+    return execute(model, inputs, outputs, NULL);
+}
+
+sqc_status sqc_profile(sqc_model *model, const void *const *inputs, void *const *outputs, double *seconds) {
+    if (!seconds) return bad_argument("sqc_profile", "the array of times is NULL");
+    return execute(model, inputs, outputs, seconds);
+}

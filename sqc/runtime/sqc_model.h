@@ -1,0 +1,52 @@
+/* The tables that the compiler writes for one model (model.c), and how they call its kernels. */
+#ifndef SQC_MODEL_H
+#define SQC_MODEL_H
+
+#include "sqc.h"
+
+/* Layout of TVMFFIAny for the one kind of value that kernels take. */
+typedef struct {
+    int32_t type;
+    uint32_t padding;
+    union {
+        void *pointer;
+        int64_t bits;
+    };
+} sqc_any;
+
+#define SQC_ANY_POINTER 4 /* kTVMFFIOpaquePtr */
+
+typedef int sqc_kernel(void *self, const sqc_any *arguments, int32_t count, sqc_any *result);
+
+typedef enum { SQC_INPUT, SQC_OUTPUT, SQC_ARENA, SQC_CONSTANTS } sqc_region;
+
+/* offset: the index of an input or output, bytes into the arena or the constants. */
+typedef struct {
+    sqc_region region;
+    uint64_t offset;
+} sqc_argument;
+
+typedef struct {
+    sqc_kernel *kernel;
+    const char *name;
+    uint32_t first_argument;
+    uint32_t argument_count;
+} sqc_step;
+
+typedef struct {
+    size_t input_count, output_count, step_count, argument_count;
+    const sqc_tensor *inputs, *outputs;
+    const sqc_step *steps;
+    const sqc_argument *arguments; /* of all steps, one after the other */
+    size_t arena_bytes;
+} sqc_program;
+
+extern const sqc_program sqc_programs[];
+extern const size_t sqc_program_count;
+extern const unsigned char sqc_constants[];
+extern const int sqc_number_rules;
+
+/* The first processor feature that the kernels need and this processor or its system lacks, or NULL. */
+const char *sqc_missing_feature(void);
+
+#endif

@@ -1,0 +1,49 @@
+"""Small models for tests of the runtime; their kernels are C, so nothing here waits for TVM."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
+from sqc.codegen.toolchain import find_compiler
+
+BATCH = (64, 256)
+INPUT, OUTPUT, ARENA = Argument("input", 0), Argument("output", 0), Argument("arena", 0)
+CONSTANT = Argument("constants", 0)
+
+
+@cache
+def kernel(symbol: str) -> bytes:
+    """The object of one kernel of kernels.c."""
+    source = Path(__file__).with_name("kernels.c")
+    with tempfile.NamedTemporaryFile(suffix=".o") as result:
+        command = [*find_compiler(), "-O2", "-fPIC", f"-DKERNEL={symbol}", "-c", source, "-o", result.name]
+        subprocess.run(command, check=True)
+        return Path(result.name).read_bytes()
+
+
+def program(*steps: Step, dtype: str = "float32", shape: tuple[int, ...] = (4,)) -> Program:
+    return Program((Tensor("x", dtype, shape),), (Tensor("y", dtype, shape),), steps, 1 << 14)
+
+
+def plan(*programs: Program, constants: bytes = b"") -> Plan:
+    symbols = {step.symbol for program in programs for step in program.steps}
+    return Plan(programs, constants, {s: kernel(s) for s in symbols}, ("sse2",), 1, {"target": "test"})
+
+
+def one_step(symbol: str, dtype: str = "float32", shape: tuple[int, ...] = (4,)) -> Plan:
+    return plan(program(Step(symbol, (INPUT, OUTPUT), symbol), dtype=dtype, shape=shape))
+
+
+def add_two() -> Plan:
+    """Adds 2 to u8[64, 256], in two steps of parallel loops, the first of which writes to the arena."""
+    steps = Step("add_one", (INPUT, ARENA), "first"), Step("add_one", (ARENA, OUTPUT), "second")
+    return plan(program(*steps, dtype="uint8", shape=BATCH))
+
+
+def with_features(plan: Plan, *features: str) -> Plan:
+    return replace(plan, cpu_features=features)
