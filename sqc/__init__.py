@@ -17,7 +17,7 @@ NUMBER_RULES = 1
 if TYPE_CHECKING:
     from sqc.compiler import calibrate as calibrate
     from sqc.compiler import compile as compile
-    from sqc.compiler import lower as lower
+    from sqc.lowering import lower as lower
     from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
     from sqc.runtime import Model as Model
@@ -28,7 +28,7 @@ _LAZY = {
     "compile": "sqc.compiler",
     "import_onnx": "sqc.frontend",
     "load": "sqc.runtime",
-    "lower": "sqc.compiler",
+    "lower": "sqc.lowering",
     "Model": "sqc.runtime",
     "quantize": "sqc.compiler",
 }

@@ -1,0 +1,38 @@
+"""One way to say each thing: fewer kinds and fewer ops for the passes behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqc.ir import Graph
+from sqc.passes import arithmetic_rules, linear, movement_rules
+from sqc.passes.base import Notes
+from sqc.passes.rules import rewrite
+
+
+@dataclass(frozen=True)
+class Canonicalize:
+    """Simplify until nothing changes: movements that cancel, clips of clips, arithmetic with constants.
+
+    reshape(reshape(x))                         ->  reshape(x); likewise transposes, pads; those that do nothing vanish
+    transpose(x) of axes of extent 1            ->  reshape(x)
+    relu(clip(x)), clip(clip(x)), clip(x, 0, inf)  ->  one clip or relu; relu of what is never negative vanishes
+    x - c, x / c                                ->  x + (-c), x * (1 / c); sums and products of constants combine
+    conv2d(x, w, b) * c + d                     ->  conv2d(x, w * c, b * c + d) for one number a channel; likewise
+                                                    fully_connected, and (x * c + d) before either
+    clip(conv2d(x), 0, 6) * c                   ->  clip(conv2d(x) * c, 0, 6 * c), which folds; likewise + c
+    hard_sigmoid(conv2d(x))                     ->  clip(conv2d(x) * alpha + beta, 0, 1), which folds
+    x * hard_sigmoid(x), x * clip(x + 3, 0, 6) / 6  ->  hard_swish(x)
+    average_pool of the whole image             ->  reduce_mean
+    """
+
+    name: ClassVar[str] = "canonicalize"
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        simplify = {**movement_rules.RULES, **arithmetic_rules.RULES}
+        # Folding comes second, for it would take hard-swish's "+ 3" and "/ 6" apart.
+        folding = {
+            kind: [*simplify.get(kind, ()), *linear.RULES.get(kind, ())] for kind in {**simplify, **linear.RULES}
+        }
+        return rewrite(rewrite(graph, simplify), folding)

@@ -1,0 +1,36 @@
+"""Compute at compile time what depends on constants alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqc.ir import Graph, Rewriter
+from sqc.ops import evaluate_op
+from sqc.passes.base import Notes
+
+# Folding these would undo the quantization of weights.
+_KEPT = ("quantize", "dequantize")
+
+
+@dataclass(frozen=True)
+class FoldConstants:
+    """Replace ops whose operands are all constants by their results, through the numpy references.
+
+    add(const a, const b)  ->  const a + b
+
+    Quantize and dequantize stay, and whatever reads them.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        rewriter = Rewriter(graph)
+        for op in graph.ops:
+            operands = rewriter.operands(op)
+            if op.kind in _KEPT or not all(operand in rewriter.constants for operand in operands):
+                rewriter.keep(op)
+                continue
+            array = evaluate_op(op, [rewriter.constants[operand] for operand in operands])
+            rewriter.replace(op, rewriter.constant(array, op.result.name, op.result.type.quantization))
+        return rewriter.finish()

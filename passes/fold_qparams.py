@@ -1,0 +1,323 @@
+"""From dequantize, float ops, quantize to integer ops: zero points, biases and multipliers become constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from sqc.ir import Graph, Op, Rewriter, TensorType, Value
+from sqc.ops.elementwise import BINARY, UNARY
+from sqc.ops.pooling import tap_counts
+from sqc.ops.shapes import normalize_axes
+from sqc.passes.base import Notes
+from sqc.passes.integer_parameters import Function, check_sum, fold_bias, level, multiplier, table
+from sqc.passes.rounding import CLAMPS, MATRIX, MOVEMENT, function_operand
+
+
+@dataclass(frozen=True)
+class FoldQparams:
+    """Replace float ops between dequantize and quantize by integer ops and requantize.
+
+    quantize(relu(conv2d(dequantize(x), dequantize(w), b)))  ->  requantize(qconv2d(x, w, b'), M) {lo = zero point}
+
+    What only float ops read stays in float: accumulators of convolutions and fully connected layers are multiplied to
+    float, eight-bit values dequantized. The arithmetic of the result is fixed here; later passes preserve its bits.
+    Raises CompileError where accumulators could overflow.
+    """
+
+    name: ClassVar[str] = "fold-qparams"
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        return _Folder(graph, self, notes).run()
+
+
+@dataclass(frozen=True)
+class _Term:
+    """Integers and what one unit of them is worth: float64, broadcasting against them. Zero points are in the type."""
+
+    value: Value
+    scale: np.ndarray | np.float64
+
+    @property
+    def wide(self) -> bool:
+        """Whether these are 32-bit accumulators."""
+        return self.value.type.dtype == "int32"
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The real number that terms add up to, clamped."""
+
+    terms: tuple[_Term, ...]
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def clamped(self) -> bool:
+        return not (self.low == -math.inf and self.high == math.inf)
+
+    @property
+    def single(self) -> Value | None:
+        """The only term, eight bits and not clamped; else None."""
+        (term, *more) = self.terms
+        return None if more or term.wide or self.clamped else term.value
+
+
+@dataclass(frozen=True)
+class _Function:
+    """Functions of one number, one after another, of eight-bit levels."""
+
+    x: Value
+    functions: tuple[Function, ...]
+
+
+_Form: TypeAlias = _Sum | _Function
+
+
+class _Folder:
+    """Walks the graph with an exact integer form of float values where there is one.
+
+    Float values are emitted only when something reads them as float, so that nothing has to be undone.
+    """
+
+    def __init__(self, graph: Graph, origin: FoldQparams, notes: Notes) -> None:
+        self.graph = graph
+        self.origin = origin
+        self.notes = notes
+        self.rewriter = Rewriter(graph)
+        self.forms: dict[Value, _Form] = {}
+        self.weights: dict[Value, Value] = {}
+        self.floats: dict[Value, Value] = {value: self.rewriter.map(value) for value in graph.inputs}
+
+    def run(self) -> Graph:
+        for op in self.graph.ops:
+            if op.kind == "quantize" and op.string("dtype") == "uint8":
+                self.quantize(op)
+                continue
+            form = self.form(op)
+            if form is not None:
+                self.forms[op.result] = form
+            elif op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
+                self.real(op.result)
+        for value in self.graph.outputs.values():
+            self.real(value)
+        return self.rewriter.finish()
+
+    def form(self, op: Op) -> _Form | None:
+        """The integer form of an op's result, or None if it has to be computed in float."""
+        if function_operand(self.graph, op) is not None:
+            return self.function(op)
+        folds: dict[str, Callable[[Op], _Form | None]] = {
+            "dequantize": self.dequantize,
+            "concat": self.concat,
+            "add": self.sum,
+            "sub": self.sum,
+            "mul": self.product,
+            "max_pool": self.movement,
+            "average_pool": self.average_pool,
+            "reduce_mean": self.reduce_mean,
+            **dict.fromkeys(MATRIX, self.matrix),
+            **dict.fromkeys(CLAMPS, self.clamp),
+            **dict.fromkeys(MOVEMENT, self.movement),
+        }
+        return folds[op.kind](op) if op.kind in folds else None
+
+    def single(self, value: Value) -> Value | None:
+        """The eight-bit integers that a float value stands for, if it is no more than them."""
+        form = self.forms.get(value)
+        return form.single if isinstance(form, _Sum) else None
+
+    def real(self, value: Value) -> Value:
+        """The new float value for an old one; computes it if need be."""
+        if value in self.floats:
+            return self.floats[value]
+        op = self.graph.producer(value)
+        if op is None or (op.kind == "quantize" and op.string("dtype") == "uint8"):
+            return self.rewriter.map(value)
+        form = self.forms.get(value)
+        if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped:
+            (term,) = form.terms
+            operands = [term.value]
+            if term.wide:
+                operands.append(self.constant(multiplier(term.scale), f"{value.name}.multiplier"))
+            real = self.rewriter.emit("dequantize", operands, name=value.name, source=op.source)
+            self.rewriter.replace(op, real)
+        else:
+            real = self.rewriter.keep(op, [self.real(operand) for operand in op.operands])
+        self.floats[value] = real
+        return real
+
+    def constant(self, array: np.ndarray, name: str) -> Value:
+        return self.rewriter.constant(array, name)
+
+    def quantize(self, op: Op) -> None:
+        """The rounding: terms become a requantize, functions a table."""
+        source = op.operands[0]
+        form = self.forms.get(source)
+        attributes = {"scale": op.number("scale"), "zero_point": op.integer("zero_point")}
+        scale, zero_point = op.number("scale"), op.integer("zero_point")
+        producer = self.graph.producer(source)
+        origin = producer.source if producer is not None and producer.source else op.source
+        if form is None:
+            self.rewriter.replace(op, self.rewriter.keep(op, [self.real(source)]))
+        elif isinstance(form, _Function):
+            entries = self.constant(table(form.functions, form.x.type, scale, zero_point), f"{source.name}.table")
+            result = self.rewriter.emit("lookup", [form.x, entries], attributes, name=source.name, source=origin)
+            self.rewriter.replace(op, result)
+        elif (alone := form.single) is not None and alone.type.quantization == op.result.type.quantization:
+            self.rewriter.replace(op, alone)
+        else:
+            multipliers = [
+                self.constant(multiplier(term.scale, scale), f"{source.name}.multiplier") for term in form.terms
+            ]
+            bounds = {"lo": level(form.low, scale, zero_point), "hi": level(form.high, scale, zero_point)}
+            operands = [*(term.value for term in form.terms), *multipliers]
+            name = source.name
+            result = self.rewriter.emit("requantize", operands, {**attributes, **bounds}, name=name, source=origin)
+            self.rewriter.replace(op, result)
+
+    def dequantize(self, op: Op) -> _Form | None:
+        (x,) = op.operands if len(op.operands) == 1 else (None,)
+        if x is None or x.type.quantization is None:
+            return None
+        if x.type.quantization.axis is not None:
+            if x.type.dtype == "int8" and x in self.graph.constants:
+                self.weights[op.result] = x
+            return None
+        if x.type.dtype != "uint8":
+            return None
+        return self.eight_bits(self.rewriter.map(x))
+
+    def matrix(self, op: Op) -> _Form | None:
+        x, weights = self.single(op.operands[0]), self.weights.get(op.operands[1])
+        bias = op.operands[2] if len(op.operands) == 3 else None
+        if x is None or weights is None or not (bias is None or bias in self.graph.constants):
+            return None
+        levels = self.graph.constants[weights]
+        quantization = weights.type.quantization
+        assert quantization is not None
+        if quantization.axis != 0 or any(quantization.zero_point):
+            return None
+        scales = np.array(quantization.scale, np.float64)
+        folded = fold_bias(op, x.type, levels, scales, None if bias is None else self.graph.constants[bias])
+        name = f"{op.operands[1].name}.bias" if bias is None else bias.name
+        operands = [x, self.rewriter.map(weights), self.constant(folded, name)]
+        kind = "qconv2d" if op.kind == "conv2d" else "qfully_connected"
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit(kind, operands, op.attributes, name=name, source=op.source)
+        unit = x.type.scale * scales
+        return _Sum((_Term(acc, unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit),))
+
+    def clamp(self, op: Op) -> _Form | None:
+        form = self.forms.get(op.operands[0])
+        if isinstance(form, _Function):
+            return replace(form, functions=(*form.functions, self.as_function(op)))
+        if form is None:
+            return None
+        low, high = (0.0, math.inf) if op.kind == "relu" else (op.number("min"), op.number("max"))
+        return replace(form, low=min(max(form.low, low), high), high=min(max(form.high, low), high))
+
+    def function(self, op: Op) -> _Form | None:
+        operand = function_operand(self.graph, op)
+        assert operand is not None
+        function = self.as_function(op)
+        form = self.forms.get(operand)
+        if isinstance(form, _Function):
+            return replace(form, functions=(*form.functions, function))
+        x = self.single(operand)
+        return None if x is None else _Function(x, (function,))
+
+    def as_function(self, op: Op) -> Function:
+        if op.kind in UNARY:
+            return lambda x: UNARY[op.kind][1](x, op.attributes)
+        left, right = (
+            None if operand not in self.graph.constants else self.graph.constants[operand].reshape(()).astype(np.float64)
+            for operand in op.operands
+        )
+        return lambda x: BINARY[op.kind](x if left is None else left, x if right is None else right)
+
+    def movement(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        if x is None:
+            return None
+        attributes = dict(op.attributes)
+        if op.kind == "pad":
+            attributes["value"] = float(level(op.number("value"), x.type.scale, x.type.zero_point))
+        return self.eight_bits(self.rewriter.emit(op.kind, [x], attributes, name=op.result.name, source=op.source))
+
+    def eight_bits(self, value: Value) -> _Sum:
+        return _Sum((_Term(value, np.float64(value.type.scale)),))
+
+    def concat(self, op: Op) -> _Form | None:
+        parts = [part for operand in op.operands if (part := self.single(operand)) is not None]
+        if len(parts) < len(op.operands) or len({part.type.quantization for part in parts}) > 1:
+            return None
+        name = op.result.name
+        return self.eight_bits(self.rewriter.emit("concat", parts, op.attributes, name=name, source=op.source))
+
+    def sum(self, op: Op) -> _Form | None:
+        """Two terms, accumulators first. At most one holds accumulators, and those have the result's shape."""
+        forms = [self.forms.get(operand) for operand in op.operands]
+        terms = [
+            form.terms[0] for form in forms if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped
+        ]
+        sums = [term for term in terms if term.wide]
+        if len(terms) < 2 or len(sums) > 1 or any(term.value.type.shape != op.result.type.shape for term in sums):
+            return None
+        if op.kind == "sub":
+            if terms[1].wide:
+                return None
+            terms[1] = self.negated(op, terms[1])
+        return _Sum(tuple(sorted(terms, key=lambda term: not term.wide)))
+
+    def negated(self, op: Op, term: _Term) -> _Term:
+        """Exact: level 255 - q with zero point 255 - z stands for the number of the other sign."""
+        x = term.value
+        mirror = self.constant(np.arange(255, -1, -1, dtype=np.uint8), "negation")
+        attributes = {"scale": x.type.scale, "zero_point": 255 - x.type.zero_point}
+        name = f"{x.name}.negated"
+        return replace(term, value=self.rewriter.emit("lookup", [x, mirror], attributes, name=name, source=op.source))
+
+    def product(self, op: Op) -> _Form | None:
+        a, b = (self.single(operand) for operand in op.operands)
+        if a is None or b is None:
+            return None
+        product = self.rewriter.emit("qmul", [a, b], name=f"{op.result.name}.product", source=op.source)
+        return _Sum((_Term(product, np.float64(a.type.scale) * np.float64(b.type.scale)),))
+
+    def average_pool(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        if x is None:
+            return None
+        kernel = op.integers("kernel")
+        taps = np.array(kernel[0] * kernel[1])
+        check_sum(op, int(taps))
+        if not op.attributes["count_include_pad"]:
+            taps = self.counts(op, x.type)
+        attributes = {name: value for name, value in op.attributes.items() if name != "count_include_pad"}
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit("qsum_pool", [x], attributes, name=name, source=op.source)
+        return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
+
+    def counts(self, op: Op, x: TensorType) -> np.ndarray:
+        """How many taps each window counts: one number where all are alike, else shaped to broadcast over channels."""
+        channels_first = op.string("layout") == "NCHW"
+        height, width = x.shape[2:] if channels_first else x.shape[1:3]
+        counts = np.maximum(tap_counts(height, width, op.attributes), 1)
+        if (counts == counts.flat[0]).all():
+            return np.array(counts.flat[0])
+        return counts if channels_first else counts[:, :, None]
+
+    def reduce_mean(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        if x is None:
+            return None
+        taps = math.prod(x.type.shape[axis] for axis in normalize_axes(op.integers("axes"), x.type.rank))
+        check_sum(op, taps)
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit("qreduce_sum", [x], op.attributes, name=name, source=op.source)
+        return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))

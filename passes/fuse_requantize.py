@@ -1,0 +1,138 @@
+"""Join ops that one kernel computes, so that accumulators never go to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqc.ir import Builder, Graph, Op, Rewriter, Value
+from sqc.passes.base import Notes
+
+ANCHORS = ("qconv2d", "qfully_connected", "qmul", "qsum_pool", "qreduce_sum")
+"""Kinds whose accumulators an epilogue consumes."""
+
+INJECTIVE = ("quantize", "dequantize", "requantize", "lookup", "transpose", "pad", "slice", "reshape")
+"""Kinds that compute each element from one element; chains of them are one kernel."""
+
+
+@dataclass(frozen=True)
+class FuseRequantize:
+    """Put an op and what follows it elementwise into one ``fused`` op.
+
+    requantize(qconv2d(x, w, b), M), with or without a residual term, and a lookup behind it  ->  fused
+    dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
+    lookup(requantize(x, y, M, N))                                                            ->  fused
+    chains such as pad(transpose(quantize(x)))                                                ->  fused
+
+    Constants become operands. So that like layers have like bodies, names inside a body are numbers, and weights lose
+    their scales, which are in the multipliers already.
+    """
+
+    name: ClassVar[str] = "fuse-requantize"
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        chains = self._chains(graph, notes)
+        last = {chain[-1].result: chain for chain in chains}
+        inner = {op.result for chain in chains for op in chain[:-1]}
+        rewriter = Rewriter(graph)
+        for op in graph.ops:
+            if op.result in last:
+                rewriter.replace(op, _fuse(rewriter, last[op.result]))
+            elif op.result not in inner:
+                rewriter.keep(op)
+        return rewriter.finish()
+
+    def _chains(self, graph: Graph, notes: Notes) -> list[list[Op]]:
+        """Disjoint chains of ops, each op read by the next alone; anchors have the first choice."""
+        chains = []
+        for op in graph.ops:
+            if op.kind in ANCHORS and len(chain := self._epilogue(graph, op, notes)) > 1:
+                chains.append(chain)
+        taken = {op.result for chain in chains for op in chain}
+        for op in graph.ops:
+            if op.result in taken:
+                continue
+            if op.kind == "requantize" and not _is_injective(op):
+                chain = [op, *_table_behind(graph, op)]
+            else:
+                chain = _injective(graph, op, taken)
+            if len(chain) > 1:
+                chains.append(chain)
+                taken.update(member.result for member in chain)
+                notes.add(self, op, f"one kernel with {_listing(chain[1:])}")
+        return chains
+
+    def _epilogue(self, graph: Graph, anchor: Op, notes: Notes) -> list[Op]:
+        """The anchor and what is computed from its accumulators before they would go to memory."""
+        user = graph.only_user(anchor.result)
+        obstacle = ""
+        if user is None:
+            obstacle = "several ops read its accumulators"
+        elif user.kind == "requantize":
+            terms = user.operands[: len(user.operands) // 2]
+            if terms[0] != anchor.result or len(terms) > 2 or any(term.type.dtype != "uint8" for term in terms[1:]):
+                obstacle = "the sum that it enters has other accumulators before it"
+            elif any(term.type.shape != user.result.type.shape for term in terms):
+                obstacle = "it is added to a term of another shape"
+        elif user.kind != "dequantize":
+            obstacle = f"{user.label()} reads its accumulators"
+        if user is None or obstacle:
+            notes.add(self, anchor, f"not fused with what follows: {obstacle}")
+            return [anchor]
+        chain = [user, *(_table_behind(graph, user) if user.kind == "requantize" else [])]
+        added = ", its residual addition in the epilogue" if len(user.operands) == 4 else ""
+        notes.add(self, anchor, f"one kernel with {_listing(chain)}{added}")
+        return [anchor, *chain]
+
+
+def _is_injective(op: Op) -> bool:
+    """Whether the op reads one tensor (and constants of its own) element by element."""
+    terms = len(op.operands) // 2 if op.kind == "requantize" else 1
+    return op.kind in INJECTIVE and terms == 1 and op.operands[0].type.dtype != "int32"
+
+
+def _table_behind(graph: Graph, op: Op) -> list[Op]:
+    user = graph.only_user(op.result)
+    return [user] if user is not None and user.kind == "lookup" and user.operands[0] == op.result else []
+
+
+def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
+    """The longest chain of injective ops from ``op`` on. Reshapes at its ends stay outside: they move no data."""
+    chain: list[Op] = []
+    user: Op | None = op
+    while user is not None and user.result not in taken and _is_injective(user):
+        if chain and user.operands[0] != chain[-1].result:
+            break
+        chain.append(user)
+        user = graph.only_user(user.result)
+    while chain and chain[-1].kind == "reshape":
+        chain.pop()
+    return [] if chain and chain[0].kind == "reshape" else chain
+
+
+def _listing(ops: Sequence[Op]) -> str:
+    return ", ".join(op.label() for op in ops)
+
+
+def _fuse(rewriter: Rewriter, chain: Sequence[Op]) -> Value:
+    body = Builder("+".join(op.kind for op in chain))
+    inside: dict[Value, Value] = {}
+    operands: list[Value] = []
+    for op in chain:
+        for operand in op.operands:
+            if operand not in inside:
+                operands.append(_operand(rewriter, operand))
+                inside[operand] = body.input(str(len(inside)), operands[-1].type)
+        name = str(len(inside))
+        inside[op.result] = body.emit(op.kind, [inside[operand] for operand in op.operands], op.attributes, name=name)
+    body.outputs = {"result": inside[chain[-1].result]}
+    source = next((op.source for op in chain if op.source), "")
+    return rewriter.emit("fused", operands, {"body": body.finish()}, name=chain[-1].result.name, source=source)
+
+
+def _operand(rewriter: Rewriter, value: Value) -> Value:
+    quantization = value.type.quantization
+    if quantization is not None and quantization.axis is not None and rewriter.graph.is_constant(value):
+        return rewriter.constant(rewriter.graph.constants[value], value.name)
+    return rewriter.map(value)

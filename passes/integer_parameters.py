@@ -1,0 +1,75 @@
+"""The numbers inside integer ops, derived in float64: multipliers, folded biases, clamps, tables (sqc/NUMERICS.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from sqc.errors import CompileError
+from sqc.ir import Op, TensorType
+
+Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""A function of one number, applied to a float64 array."""
+
+_LARGEST = 2**31 - 1
+_NORMAL = np.finfo(np.float32)
+
+
+def multiplier(scale: np.ndarray | float, result_scale: float = 1.0) -> np.ndarray:
+    """``scale / result_scale`` as float32, kept positive, finite and normal.
+
+    What lies outside the normal numbers saturates or vanishes in any case: accumulators are whole and below 2**31.
+    """
+    exact = np.asarray(scale, np.float64) / np.float64(result_scale)
+    return np.asarray(np.clip(exact, float(_NORMAL.tiny), float(_NORMAL.max)).astype(np.float32))
+
+
+def level(value: float, scale: float, zero_point: int) -> int:
+    """The uint8 level of a real number, infinities included."""
+    return int(np.clip(np.rint(np.float64(value) / np.float64(scale)) + zero_point, 0, 255))
+
+
+def fold_bias(op: Op, x: TensorType, weights: np.ndarray, scales: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """The int32 bias of an integer convolution or fully connected layer, with the input's zero point folded in.
+
+    ``weights`` are int8 with output channels first, ``scales`` float64, one a channel; ``bias`` is in real numbers.
+    Raises CompileError, naming op and channel, where an accumulator could leave 32 bits.
+    """
+    rows = weights.reshape(weights.shape[0], -1).astype(np.int64)
+    real = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
+    with np.errstate(over="ignore"):
+        levels = np.rint(real / (x.scale * scales))
+    if not np.isfinite(levels).all() or (np.abs(levels) > 2.0**62).any():
+        channel = int(np.argmax(~(np.abs(levels) <= 2.0**62)))
+        raise CompileError(_overflow(op, channel, float(levels[channel])))
+    folded = levels.astype(np.int64) - x.zero_point * rows.sum(axis=1)
+    reach = np.abs(folded) + 255 * np.abs(rows).sum(axis=1)
+    if (reach > _LARGEST).any():
+        channel = int(np.argmax(reach > _LARGEST))
+        raise CompileError(_overflow(op, channel, float(reach[channel])))
+    return folded.astype(np.int32)
+
+
+def check_sum(op: Op, taps: int) -> None:
+    """Raise CompileError if the sum of ``taps`` centred uint8 numbers could leave 32 bits."""
+    if 255 * taps > _LARGEST:
+        raise CompileError(f"{op.label()} sums {taps} elements, too many for 32-bit accumulators; exclude it")
+
+
+def table(functions: Sequence[Function], x: TensorType, scale: float, zero_point: int) -> np.ndarray:
+    """``uint8[256]``: ``functions`` one after another, from the levels of ``x`` to those of scale and zero point."""
+    y = (np.arange(256) - x.zero_point) * np.float64(x.scale)
+    with np.errstate(all="ignore"):
+        for function in functions:
+            y = function(y)
+        t = np.rint(y / np.float64(scale)) + zero_point
+    return np.where(t > 0, np.minimum(t, 255), 0).astype(np.uint8)
+
+
+def _overflow(op: Op, channel: int, reach: float) -> str:
+    return (
+        f"{op.label()}: accumulators of output channel {channel} could reach {reach:.4g}, beyond 32 bits; "
+        "exclude the layer, or give its input a larger range"
+    )

@@ -1,0 +1,263 @@
+"""Images with their channels last, in which the integer kernels work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from sqc.ir import Graph, Op, Value
+from sqc.ops.elementwise import BINARY, UNARY
+from sqc.ops.shapes import normalize_axes
+from sqc.passes.axis_order import (
+    Permutation,
+    channels_last,
+    held_shape,
+    identity,
+    inverse,
+    long_axes,
+    plan_reshape,
+)
+from sqc.passes.base import Notes
+from sqc.passes.rules import Sweep, open_shape_attribute
+
+
+@dataclass(frozen=True)
+class LayoutNhwc:
+    """Bring convolutions and pools to NHWC, and let the transposes cancel.
+
+    conv2d(x) {NCHW}               ->  transpose(conv2d(transpose(x)) {NHWC})
+    f(transpose(x))                ->  transpose(f(x)), with axes renamed
+    fully_connected(flatten(transpose(x)), w)  ->  fully_connected(flatten(x), w with its columns permuted)
+
+    The walk keeps for each value how its axes are held, and transposes only where an op or an output asks for another
+    order. Transposes of the model itself dissolve in that. What remains is noted.
+    """
+
+    name: ClassVar[str] = "layout-nhwc"
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        sweep = _Layout(graph)
+        for op in graph.ops:
+            handler = _HANDLERS.get(op.kind)
+            if handler is None or not handler(sweep, op):
+                sweep.keep(op)
+        result = sweep.finish()
+        for op in result.ops:
+            if op.kind == "transpose":
+                notes.add(self, op, f"a transpose of {op.operands[0].type} by {list(op.integers('perm'))} remains")
+        return result
+
+
+class _Layout(Sweep):
+    """Knows for each old value the new tensor that holds it, and how."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._held: dict[Value, tuple[Value, Permutation]] = {}
+        self._placed: dict[tuple[Value, Permutation], Value] = {}
+
+    def map(self, value: Value) -> Value:
+        """The new value with the axes in the model's order."""
+        return self.place(value, identity(value.type.rank)) if value in self._held else super().map(value)
+
+    def perm(self, value: Value) -> Permutation:
+        """How ``value`` is held."""
+        return self._held[value][1] if value in self._held else identity(value.type.rank)
+
+    def held(self, value: Value) -> Value:
+        """The tensor that holds ``value``."""
+        return self._held[value][0] if value in self._held else super().map(value)
+
+    def hold(self, op: Op, held: Value, perm: Permutation) -> bool:
+        """The result of ``op`` is held by ``held`` as ``perm``."""
+        if perm == identity(len(perm)):
+            self.replace(op, held)
+        else:
+            self._held[op.result] = (held, perm)
+        return True
+
+    def emit_held(self, op: Op, operands: Sequence[Value], perm: Permutation, **changes: Any) -> bool:
+        """Emit ``op`` on held tensors; its result is held as ``perm``."""
+        return self.hold(op, self.again(op, operands, **changes), perm)
+
+    def place(self, value: Value, perm: Permutation, rank: int | None = None) -> Value:
+        """``value``, made of ``rank`` axes by leading ones if that is given, as a tensor that holds it as ``perm``."""
+        rank = value.type.rank if rank is None else rank
+        extra = rank - value.type.rank
+        array = self.array(value)
+        if array is not None:
+            expanded = array.reshape((1,) * extra + array.shape).transpose(inverse(perm))
+            return self.constant(expanded, value.name, value.type.quantization)
+        key = (value, perm)
+        if key not in self._placed:
+            self._placed[key] = self._transposed(value, perm, extra)
+        return self._placed[key]
+
+    def _transposed(self, value: Value, perm: Permutation, extra: int) -> Value:
+        tensor, now = self.held(value), self.perm(value)
+        now = (*range(extra), *(axis + extra for axis in now))
+        shape = (1,) * extra + value.type.shape
+        open_shape = (1,) * extra + self.open_shapes[value]
+        source = self._source(value)
+        if long_axes(open_shape, now) == long_axes(open_shape, perm):
+            target = held_shape(shape, perm)
+            if target == tensor.type.shape:
+                return tensor
+            attribute = open_shape_attribute(target, held_shape(open_shape, perm))
+            return self.emit("reshape", [tensor], {"shape": attribute}, name=value.name, source=source)
+        if extra:
+            attribute = open_shape_attribute(held_shape(shape, now), held_shape(open_shape, now))
+            tensor = self.emit("reshape", [tensor], {"shape": attribute}, name=value.name, source=source)
+        axes = tuple(now[axis] for axis in inverse(perm))
+        return self.emit("transpose", [tensor], {"perm": axes}, name=value.name, source=source)
+
+    def _source(self, value: Value) -> str:
+        op = self.graph.producer(value)
+        return value.name if op is None else op.source
+
+
+def _windowed(sweep: _Layout, op: Op) -> bool:
+    """conv2d and pools: NHWC"""
+    if op.string("layout") == "NHWC":
+        return False
+    nhwc = channels_last(4)
+    operands = [sweep.place(op.operands[0], nhwc), *(sweep.map(operand) for operand in op.operands[1:])]
+    return sweep.emit_held(op, operands, nhwc, layout="NHWC")
+
+
+def _unary(sweep: _Layout, op: Op) -> bool:
+    """Elementwise in the first operand, the others being parameters of the whole tensor"""
+    quantization = op.operands[0].type.quantization
+    if quantization is not None and quantization.axis is not None:
+        return False
+    operands = [sweep.held(op.operands[0]), *(sweep.map(operand) for operand in op.operands[1:])]
+    return sweep.emit_held(op, operands, sweep.perm(op.operands[0]))
+
+
+def _binary(sweep: _Layout, op: Op) -> bool:
+    """Elementwise with broadcasting"""
+    rank = op.result.type.rank
+    perm = _common_perm(sweep, op, rank)
+    if perm is None:
+        return False
+    operands = []
+    for operand in op.operands:
+        array = sweep.array(operand)
+        if array is None:
+            operands.append(sweep.place(operand, perm, rank))
+        else:
+            operands.append(_small_constant(sweep, operand, array, perm))
+    return sweep.emit_held(op, operands, perm)
+
+
+def _common_perm(sweep: _Layout, op: Op, rank: int) -> Permutation | None:
+    """How to hold the result: as the largest operand that is not held in the model's order; None if all are."""
+    candidates = [
+        operand
+        for operand in op.operands
+        if operand.type.rank == rank and sweep.perm(operand) != identity(rank) and not sweep.graph.is_constant(operand)
+    ]
+    return sweep.perm(max(candidates, key=lambda operand: operand.type.size)) if candidates else None
+
+
+def _small_constant(sweep: _Layout, value: Value, array: np.ndarray, perm: Permutation) -> Value:
+    """A constant to broadcast against tensors held as ``perm``, without leading axes of extent 1."""
+    expanded = array.reshape((1,) * (len(perm) - array.ndim) + array.shape).transpose(inverse(perm))
+    leading = next((axis for axis, extent in enumerate(expanded.shape) if extent != 1), expanded.ndim)
+    return sweep.constant(expanded.reshape(expanded.shape[leading:]), value.name, value.type.quantization)
+
+
+def _concat(sweep: _Layout, op: Op) -> bool:
+    rank = op.result.type.rank
+    perm = _common_perm(sweep, op, rank)
+    if perm is None:
+        return False
+    operands = [sweep.place(operand, perm) for operand in op.operands]
+    return sweep.emit_held(op, operands, perm, axis=perm[op.integer("axis") % rank])
+
+
+def _one_axis(sweep: _Layout, op: Op) -> bool:
+    """softmax, batch_norm: the axis renamed"""
+    x = op.operands[0]
+    perm = sweep.perm(x)
+    operands = [sweep.held(x), *(sweep.map(operand) for operand in op.operands[1:])]
+    return sweep.emit_held(op, operands, perm, axis=perm[op.integer("axis") % x.type.rank])
+
+
+def _pad(sweep: _Layout, op: Op) -> bool:
+    x = op.operands[0]
+    perm, rank, pads = sweep.perm(x), x.type.rank, op.integers("pads")
+    changed = held_shape(pads[:rank], perm) + held_shape(pads[rank:], perm)
+    return sweep.emit_held(op, [sweep.held(x)], perm, pads=changed)
+
+
+def _slice(sweep: _Layout, op: Op) -> bool:
+    x = op.operands[0]
+    perm = sweep.perm(x)
+    axes = tuple(perm[axis % x.type.rank] for axis in op.integers("axes"))
+    return sweep.emit_held(op, [sweep.held(x)], perm, axes=axes)
+
+
+def _reduce_mean(sweep: _Layout, op: Op) -> bool:
+    x = op.operands[0]
+    perm = sweep.perm(x)
+    reduced = normalize_axes(op.integers("axes"), x.type.rank)
+    axes = tuple(sorted(perm[axis] for axis in reduced))
+    if not op.attributes["keepdims"]:
+        kept = [perm[axis] for axis in range(x.type.rank) if axis not in reduced]
+        perm = tuple(sorted(kept).index(axis) for axis in kept)
+    return sweep.emit_held(op, [sweep.held(x)], perm, axes=axes)
+
+
+def _transpose(sweep: _Layout, op: Op) -> bool:
+    """No op at all: only the way in which its operand is held is seen otherwise"""
+    perm = sweep.perm(op.operands[0])
+    return sweep.hold(op, sweep.held(op.operands[0]), tuple(perm[axis] for axis in op.integers("perm")))
+
+
+def _reshape(sweep: _Layout, op: Op) -> bool:
+    x, y = op.operands[0], op.result
+    perm = sweep.perm(x)
+    if perm == identity(x.type.rank):
+        return False
+    plan = plan_reshape(sweep.open_shapes[x], perm, sweep.open_shapes[y])
+    attribute = open_shape_attribute(held_shape(y.type.shape, plan.after), held_shape(sweep.open_shapes[y], plan.after))
+    return sweep.emit_held(op, [sweep.place(x, plan.before)], plan.after, shape=attribute)
+
+
+def _fully_connected(sweep: _Layout, op: Op) -> bool:
+    """Behind a flatten of an image: permute the columns of the weights instead of the image"""
+    flatten = sweep.producer(op.operands[0], "reshape")
+    weights = sweep.array(op.operands[1])
+    if flatten is None or weights is None:
+        return False
+    image = flatten.operands[0]
+    shape, perm = image.type.shape, sweep.perm(image)
+    in_order = long_axes(sweep.open_shapes[image], perm) == long_axes(sweep.open_shapes[image], identity(len(shape)))
+    if in_order or perm[0] != 0 or shape[0] != op.operands[0].type.shape[0]:
+        return False
+    x = sweep.again(flatten, [sweep.held(image)])
+    columns = weights.reshape(weights.shape[0], *shape[1:]).transpose(inverse(perm)).reshape(weights.shape)
+    operands = [x, sweep.constant(columns, op.operands[1].name), *(sweep.map(operand) for operand in op.operands[2:])]
+    return sweep.emit_held(op, operands, identity(2))
+
+
+_Handler: TypeAlias = Callable[[_Layout, Op], bool]
+
+_HANDLERS: Mapping[str, _Handler] = {
+    **{kind: _windowed for kind in ("conv2d", "max_pool", "average_pool")},
+    **{kind: _unary for kind in (*UNARY, "quantize", "dequantize")},
+    **{kind: _binary for kind in BINARY},
+    "concat": _concat,
+    "softmax": _one_axis,
+    "batch_norm": _one_axis,
+    "pad": _pad,
+    "slice": _slice,
+    "reduce_mean": _reduce_mean,
+    "transpose": _transpose,
+    "reshape": _reshape,
+    "fully_connected": _fully_connected,
+}

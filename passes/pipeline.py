@@ -1,0 +1,113 @@
+"""The compiler as lists of passes, and the runner. The lists are the order in which things happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from sqc.errors import CompileError, GraphError
+from sqc.ir import Graph
+from sqc.ir import verify as verify_graph
+from sqc.passes.absorb_pad import AbsorbPad
+from sqc.passes.base import Notes, Pass
+from sqc.passes.canonicalize import Canonicalize
+from sqc.passes.dead_code import DeadCode
+from sqc.passes.eliminate_pairs import EliminatePairs
+from sqc.passes.fold_batch_norm import FoldBatchNorm
+from sqc.passes.fold_constants import FoldConstants
+from sqc.passes.fold_qparams import FoldQparams
+from sqc.passes.fuse_requantize import FuseRequantize
+from sqc.passes.insert_quantization import InsertQuantization
+from sqc.passes.layout_nhwc import LayoutNhwc
+from sqc.passes.pad_channels import PadChannels
+from sqc.passes.quantize_weights import QuantizeWeights
+from sqc.passes.requantize_concat import RequantizeConcat
+
+FLOAT: tuple[Pass, ...] = (
+    FoldConstants(),
+    Canonicalize(),
+    FoldBatchNorm(),
+    LayoutNhwc(),
+    AbsorbPad(),
+    FoldConstants(),
+    Canonicalize(),
+    DeadCode(),
+)
+"""From the graph as imported to the float graph that is calibrated and quantized."""
+
+
+def quantization(qparams: Mapping[str, tuple[float, int]], exclude: Collection[str] = frozenset()) -> tuple[Pass, ...]:
+    """From the float graph to the integer graph, in which no bit changes any more.
+
+    ``qparams`` maps names of values (:func:`sqc.passes.observed_values`) to scale and zero point; nodes whose source is
+    in ``exclude`` stay in float.
+    """
+    return (
+        InsertQuantization(qparams, exclude),
+        QuantizeWeights(exclude),
+        RequantizeConcat(),
+        FoldQparams(),
+        FoldConstants(),
+        EliminatePairs(),
+        DeadCode(),
+    )
+
+
+FUSION: tuple[Pass, ...] = (
+    PadChannels(),
+    FuseRequantize(),
+)
+"""From the integer graph to the ops that become kernels."""
+
+PASSES: dict[str, Pass] = {
+    step.name: step
+    for step in (
+        FoldConstants(),
+        Canonicalize(),
+        FoldBatchNorm(),
+        AbsorbPad(),
+        LayoutNhwc(),
+        InsertQuantization(),
+        QuantizeWeights(),
+        RequantizeConcat(),
+        FoldQparams(),
+        EliminatePairs(),
+        PadChannels(),
+        FuseRequantize(),
+        DeadCode(),
+    )
+}
+"""Every pass by name, with default options."""
+
+
+def select(names: Sequence[str]) -> tuple[Pass, ...]:
+    """The passes of these names, in this order. Raises CompileError that lists all unknown and all known names."""
+    unknown = [name for name in names if name not in PASSES]
+    if unknown:
+        raise CompileError(f"unknown passes: {', '.join(unknown)}; known: {', '.join(sorted(PASSES))}")
+    return tuple(PASSES[name] for name in names)
+
+
+def run(
+    passes: Iterable[Pass],
+    graph: Graph,
+    notes: Notes | None = None,
+    *,
+    verify: bool = True,
+    after: Callable[[Pass, Graph], None] | None = None,
+) -> Graph:
+    """Apply ``passes`` in order and return the last graph.
+
+    ``after`` is called with each pass and its result. With ``verify``, every result is checked; a GraphError then
+    names the pass and the op that it broke.
+    """
+    notes = Notes() if notes is None else notes
+    for step in passes:
+        try:
+            graph = step.apply(graph, notes)
+            if verify:
+                verify_graph(graph)
+        except GraphError as error:
+            raise GraphError(f"pass {step.name} broke the graph: {error}") from error
+        if after is not None:
+            after(step, graph)
+    return graph

@@ -1,0 +1,182 @@
+"""Where a float graph is rounded to eight bits: the decisions that insert-quantization carries out.
+
+Rounding happens as late as possible. A value becomes eight bits because an integer op reads it, or because the op that
+computes it yields eight bits; a clamp behind a result, the residual addition behind a convolution, or one more function
+behind a function is computed before the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqc.ir import Graph, Op, Value
+from sqc.ops.elementwise import BINARY, UNARY
+
+CLAMPS = ("relu", "clip")
+"""Kinds that only move the bounds of the rounding behind them."""
+
+MOVEMENT = ("reshape", "transpose", "slice", "pad")
+"""Kinds that copy elements; they run on whatever type their operand has."""
+
+MATRIX = ("conv2d", "fully_connected")
+"""Kinds whose accumulators may go to float without being rounded to eight bits."""
+
+FLOAT_ONLY = {
+    "batch_norm": "it stands alone, with no convolution to fold it into",
+    "div": "quotients have no integer form",
+    "exp": "its results spread too widely for eight bits",
+    "softmax": "it is computed in float",
+}
+"""Kinds that stay in float, and why."""
+
+TABLES = tuple(kind for kind in UNARY if kind not in CLAMPS and kind not in FLOAT_ONLY)
+"""Functions of one number that become tables of 256 entries."""
+
+KNOWN_RANGES: Mapping[str, tuple[float, float]] = {
+    "sigmoid": (0.0, 1.0),
+    "hard_sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+}
+"""Kinds whose results need no calibration."""
+
+_ROUNDING = ("add", "sub", "mul", "concat", "average_pool", "reduce_mean", *TABLES)
+_QUANTIZABLE = (*MATRIX, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What is rounded, and what each op becomes.
+
+    ``rounded`` lists the float values that get a quantize and dequantize behind them, in the graph's order.
+    ``precision`` maps the result of each op to how it is computed: a text that starts with "int8" or "float".
+    """
+
+    rounded: tuple[Value, ...]
+    precision: Mapping[Value, str]
+
+    def is_integer(self, op: Op) -> bool:
+        return self.precision[op.result].startswith("int8")
+
+
+def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
+    """Decide the rounding of a float graph. Ops whose source or result is in ``exclude`` stay in float."""
+    reasons = {op.result: _reason(graph, op, exclude) for op in graph.ops}
+    wanted = _wanted(graph, reasons)
+    order = {op.result: i for i, op in enumerate(graph.ops)}
+    functions: set[Value] = set()  # results that one table can give, up to here
+
+    def takes_raw(value: Value) -> bool:
+        """Whether the one reader of ``value`` computes on it before the rounding."""
+        user = graph.only_user(value)
+        if user is None or reasons[user.result]:
+            return False
+        if user.kind in CLAMPS or (value in functions and function_operand(graph, user) == value):
+            return True
+        return _residual(graph, user, reasons, order) == value
+
+    rounded = [value for value in (*graph.inputs, *graph.constants) if value in wanted]
+    eight_bits = set(rounded)
+    pending: set[Value] = set()  # results that are rounded behind the op that reads them
+    for op in graph.ops:
+        value = op.result
+        due = value in wanted
+        if not reasons[value]:
+            if function_operand(graph, op) is not None or (op.kind in CLAMPS and op.operands[0] in functions & pending):
+                functions.add(value)
+                due = True
+            elif op.kind in (*MOVEMENT, "max_pool"):
+                due = False
+                if op.operands[0] in eight_bits:
+                    eight_bits.add(value)
+            elif op.kind in CLAMPS:
+                due = due or op.operands[0] in pending
+            else:
+                due = due or op.kind in _ROUNDING
+        if due and op.kind != "concat" and takes_raw(value):
+            pending.add(value)
+        elif due:
+            rounded.append(value)
+            eight_bits.add(value)
+    precision = {op.result: _precision(op, reasons, eight_bits | pending) for op in graph.ops}
+    return Placement(tuple(rounded), precision)
+
+
+def function_operand(graph: Graph, op: Op) -> Value | None:
+    """The operand of an op that is a function of one number: unary, or arithmetic with a constant number; else None."""
+    if op.kind in TABLES:
+        return op.operands[0]
+    if op.kind in BINARY:
+        constant = [graph.is_constant(operand) and operand.type.size == 1 for operand in op.operands]
+        for i in (0, 1):
+            if constant[1 - i] and not graph.is_constant(op.operands[i]) and op.operands[i].type == op.result.type:
+                return op.operands[i]
+    return None
+
+
+def levels_behind(graph: Graph, value: Value) -> Value | None:
+    """The uint8 value that a float value stands for, itself or moved, once rounding is in the graph; else None."""
+    producer = graph.producer(value)
+    while producer is not None and (producer.kind in MOVEMENT or producer.kind == "max_pool"):
+        producer = graph.producer(producer.operands[0])
+    if producer is None or producer.kind != "dequantize" or producer.operands[0].type.dtype != "uint8":
+        return None
+    return producer.operands[0]
+
+
+def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping[Value, int]) -> Value | None:
+    """The operand of an addition that enters it as accumulators: the last one that a convolution computes for it."""
+    if op.kind not in ("add", "sub") or function_operand(graph, op) is not None:
+        return None
+    candidates = []
+    for operand in op.operands if op.kind == "add" else op.operands[:1]:
+        producer = graph.producer(operand)
+        if (
+            producer is not None
+            and producer.kind in MATRIX
+            and not reasons[operand]
+            and graph.only_user(operand) is op
+            and operand.type.shape == op.result.type.shape
+        ):
+            candidates.append(operand)
+    return max(candidates, key=order.__getitem__, default=None)
+
+
+def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
+    """The values that integer ops read as activations, directly or through clamps and movement."""
+    wanted: set[Value] = set()
+    for op in reversed(graph.ops):
+        if reasons[op.result]:
+            continue
+        if op.kind not in (*CLAMPS, *MOVEMENT) or op.result in wanted:
+            function = function_operand(graph, op)
+            if function is not None:
+                wanted.add(function)
+            else:
+                wanted.update(op.operands[:1] if op.kind in MATRIX else op.operands)
+    return wanted
+
+
+def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
+    """Why ``op`` stays in float; empty if it need not."""
+    if op.source in exclude or op.result.name in exclude:
+        return "excluded by the user"
+    if function_operand(graph, op) is not None:
+        return ""
+    if op.kind in FLOAT_ONLY:
+        return FLOAT_ONLY[op.kind]
+    if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*op.operands, op.result)):
+        return f"{op.kind} has no integer form"
+    if op.kind in MATRIX and not all(map(graph.is_constant, op.operands[1:])):
+        return "its weights are no constants"
+    return ""
+
+
+def _precision(op: Op, reasons: Mapping[Value, str], eight_bits: Collection[Value]) -> str:
+    if reasons[op.result]:
+        return f"float: {reasons[op.result]}"
+    if op.result in eight_bits:
+        return "int8"
+    if op.kind in MATRIX:
+        return "int8, its accumulators go to float"
+    return "float: only float ops and outputs read it"

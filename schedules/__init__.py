@@ -1,0 +1,45 @@
+"""Kernels: from an op, or a fused op, through ``te.compute`` and ``Schedule`` to an object file."""
+
+from __future__ import annotations
+
+from sqc.errors import CompileError
+from sqc.ir import Op
+from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.target import Target
+
+__all__ = ["Kernel", "Target", "lower"]
+
+
+def lower(op: Op, target: Target) -> Kernel:
+    """The kernel of an integer op. Raises CompileError if no kernel computes it."""
+    pattern = Pattern.of(op)
+    anchor = pattern.anchor
+    if anchor.kind == "qfully_connected":
+        from sqc.schedules.fully_connected import lower_fully_connected
+
+        return lower_fully_connected(pattern, target)
+    if anchor.kind == "qconv2d" and anchor.string("layout") == "NHWC":
+        return _convolution(pattern, target)
+    from sqc.schedules.chain import lower_chain
+    from sqc.schedules.injective import FORMULAS
+
+    if all(part.kind in FORMULAS for part in (anchor, *pattern.tail)):
+        return lower_chain(op, target)
+    raise CompileError(f"no kernel computes {op.label()} (anchor {anchor.kind})")
+
+
+def _convolution(pattern: Pattern, target: Target) -> Kernel:
+    anchor = pattern.anchor
+    x, w = (value.type.shape for value in anchor.operands[:2])
+    if anchor.integer("groups") == x[3] == w[0] > 1:
+        from sqc.schedules.depthwise import lower_depthwise
+
+        return lower_depthwise(pattern, target)
+    plain = anchor.integer("groups") == 1 and not any(anchor.integers("pads"))
+    if plain and w[2:] == anchor.integers("strides") == (1, 1):
+        from sqc.schedules.fully_connected import lower_pointwise
+
+        return lower_pointwise(pattern, target)
+    from sqc.schedules.conv2d import lower_conv2d
+
+    return lower_conv2d(pattern, target)

@@ -1,0 +1,179 @@
+"""The only module that imports TVM: names that change from release to release, lowering, and object code.
+
+Kernels are written as ``te.compute`` and scheduled with ``Schedule``; :func:`compile_object` turns the scheduled
+function into one relocatable object whose single entry takes raw pointers:
+
+    int __tvm_ffi_<symbol>(void* self, const TVMFFIAny* args, int32_t num_args, TVMFFIAny* result)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import s_tir, te, tirx
+from tvm.s_tir import Schedule, TensorIntrin
+from tvm.script import tirx as T
+
+from sqc.schedules.target import Target
+
+__all__ = [
+    "Expr",
+    "Function",
+    "Schedule",
+    "T",
+    "Tensor",
+    "TensorIntrin",
+    "assembly",
+    "compile_object",
+    "fence",
+    "fma",
+    "function",
+    "jit",
+    "loops_from_zero",
+    "register_intrinsic",
+    "te",
+    "tirx",
+    "versions",
+]
+
+Expr: TypeAlias = Any
+"""A scalar expression inside ``te.compute``."""
+Tensor: TypeAlias = Any
+"""A ``te`` tensor."""
+Function: TypeAlias = Any
+"""A scheduled TensorIR function."""
+
+
+def versions() -> dict[str, str]:
+    """The versions of TVM, tvm-ffi and LLVM, as recorded in every library."""
+    llvm = tvm.target.codegen.llvm_version_major()
+    return {"tvm": str(tvm.__version__), "tvm-ffi": str(tvm_ffi.__version__), "llvm": str(llvm)}
+
+
+def fence(value: Expr) -> Expr:
+    """A float32 value that LLVM must round as written: it is neither reassociated nor contracted into an FMA."""
+    return tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", value)
+
+
+def fma(a: Expr, b: Expr, c: Expr) -> Expr:
+    """``a * b + c`` of float32 values, rounded once."""
+    return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
+
+
+def loops_from_zero(schedule: Schedule) -> Schedule:
+    """The same program after ``loop_partition``: loops start at 0 and variables are defined once, as schedules need."""
+    return Schedule(s_tir.transform.CanonicalizeLoop()(tirx.transform.ConvertSSA()(schedule.mod)))
+
+
+def function(arguments: Sequence[Tensor]) -> Function:
+    """The unscheduled function that computes the last of ``arguments`` from the others."""
+    return te.create_prim_func(list(arguments))
+
+
+def register_intrinsic(name: str, description: Function, implementation: Function) -> str:
+    """Make an intrinsic known to ``Schedule.tensorize`` under ``name``; returns the name."""
+    TensorIntrin.register(name, description, implementation, override=True)
+    return name
+
+
+def compile_object(scheduled: Function, symbol: str, target: Target) -> bytes:
+    """The relocatable object of a kernel. Its bytes depend on the arguments alone.
+
+    It refers to the data symbols ``__TVMBackendParallelLaunch`` (if a loop is parallel) and
+    ``__TVMBackendAllocWorkspace``/``FreeWorkspace`` (if it has large scratch buffers), which the host fills.
+    """
+    library = _library(scheduled, symbol, target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.o"
+        library.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def assembly(scheduled: Function, target: Target, symbol: str = "kernel") -> str:
+    """The assembly text of a kernel."""
+    return str(_library(scheduled, symbol, target).inspect_source("asm"))
+
+
+def jit(scheduled: Function, target: Target) -> Callable[..., None]:
+    """A callable that runs the kernel in this process on contiguous numpy arrays, one an argument."""
+    import ctypes
+
+    kernel = _library(scheduled, "kernel", target)["kernel"]
+
+    def run(*arrays: np.ndarray) -> None:
+        assert all(array.flags.c_contiguous for array in arrays)
+        kernel(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+
+    return run
+
+
+def _library(scheduled: Function, symbol: str, target: Target) -> Any:
+    host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes)}
+    tvm_target = tvm.target.Target(host, host=host)
+    raw = _take_pointers(scheduled).with_attr("global_symbol", symbol)
+    lowered = tvm.ir.transform.Sequential(_passes(tvm_target))(tvm.IRModule({symbol: raw}))
+    return tvm.get_global_func("target.build.llvm")(lowered, tvm_target)
+
+
+def _take_pointers(scheduled: Function) -> Function:
+    """The same function with every buffer parameter replaced by a raw pointer and a declaration of the buffer."""
+    pointers, declarations = [], []
+    for buffer in scheduled.params:
+        pointer = tirx.Var(buffer.name, tvm.ir.PointerType(buffer.ty.dtype, "global"))
+        pointers.append(pointer)
+        declarations.append(tirx.stmt.DeclBuffer(buffer, data=pointer))
+    body = tirx.stmt.SeqStmt([*declarations, scheduled.body])
+    return tirx.PrimFunc(pointers, body, scheduled.ret_type, scheduled.attrs)
+
+
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
+def _on_the_host(func: Function, _module: Any, _context: Any) -> Function:
+    # With tensor arguments MakePackedAPI states the device; with raw pointers nobody does, and workspaces need it.
+    body = tvm_ffi.structural_mutate(func.body, (tirx.AllocBuffer, _on_the_stack))
+    body = tirx.AttrStmt(tvm.ir.StringImm("default"), "device_type", tvm.cpu().dlpack_device_type(), body)
+    return func.with_body(tirx.AttrStmt(tvm.ir.StringImm("default"), "device_id", 0, body))
+
+
+def _on_the_stack(allocation: Any, _mutator: Any) -> Any:
+    # What is local stays on the stack, where registers can take its place; otherwise it becomes a heap workspace.
+    if allocation.buffer.scope() != "local":
+        return allocation
+    return tirx.AllocBuffer(allocation.buffer, {"disable_lower_builtin": tirx.const(1, "int32")})
+
+
+def _passes(target: Any) -> list[Any]:
+    """TVM's own lowering for a CPU, without the passes for other devices and without argument checks."""
+    blocks, plain = s_tir.transform, tirx.transform
+    return [
+        plain.BindTarget(target),
+        blocks.CanonicalizeLoop(),
+        blocks.LowerInitBlock(),
+        blocks.PlanAndUpdateBufferAllocationLocation(),
+        blocks.ConvertBlocksToOpaque(),
+        blocks.CompactBufferAllocation(),
+        blocks.LowerMatchBuffer(),
+        blocks.StmtSimplify(),
+        blocks.LowerOpaqueBlock(),
+        plain.FlattenBuffer(),
+        plain.NarrowDataType(32),
+        blocks.LoopPartition(),
+        plain.VectorizeLoop(True),
+        plain.StorageRewrite(),
+        plain.UnrollLoop(),
+        blocks.RenormalizeSplitPattern(),
+        plain.StmtSimplify(),
+        plain.RemoveNoOp(),
+        blocks.RewriteUnsafeSelect(),
+        plain.CommonSubexprElim(),
+        plain.MakePackedAPI(),
+        plain.SkipAssert(),
+        _on_the_host,
+        plain.LowerTVMBuiltin(),
+        plain.LowerIntrin(),
+    ]

@@ -1,0 +1,96 @@
+"""Which axes of a chain's arrays can be one: fewer and longer loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sqc.schedules.chain import Chain, Step
+from sqc.schedules.views import Shape
+
+ELEMENTWISE = frozenset({
+    "quantize", "dequantize", "requantize", "lookup", "qmul", "add", "sub", "mul", "div",
+    "relu", "clip", "sigmoid", "tanh", "hard_sigmoid", "hard_swish", "leaky_relu", "elu", "exp", "sqrt", "abs", "neg",
+})  # fmt: skip
+"""Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
+
+PARALLEL_ELEMENTS = 1 << 15
+"""Computations over so many elements are worth several threads."""
+
+
+def merge_axes(chain: Chain) -> Chain:
+    """The same computation over arrays of as few axes as possible, of the same elements in the same order."""
+    if len(chain.steps) == 1 and chain.result.kind == "concat":
+        return _merge_concat(chain)
+    if not all(step.kind in ELEMENTWISE and dict(step.attributes).get("axis") is None for step in chain.steps):
+        return chain
+    result = chain.result.shape
+    rank = len(result)
+    types = chain.types
+    # A table is no array that broadcasts.
+    tables = {step.sources[1] for step in chain.steps if step.kind == "lookup"}
+    aligned = [(1,) * (rank - len(shape)) + shape for shape, _ in types]
+    arrays = [shape for i, shape in enumerate(aligned) if i not in tables]
+    groups: list[list[int]] = []
+    for axis in (axis for axis, extent in enumerate(result) if extent > 1):
+        if groups and all((shape[groups[-1][-1]] == 1) == (shape[axis] == 1) for shape in arrays):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+
+    def merged(number: int) -> Shape:
+        if number in tables:
+            return types[number][0]
+        shape = [math.prod(aligned[number][axis] for axis in group) for group in groups]
+        return tuple(shape) or (1,)
+
+    shapes = [merged(i) for i in range(len(types))]
+    return chain.declared(shapes[: len(chain.inputs)], shapes[len(chain.inputs) :])
+
+
+def _merge_concat(chain: Chain) -> Chain:
+    step = chain.result
+    axis = step["axis"] % len(step.shape)
+
+    def merged(shape: Shape) -> Shape:
+        return (math.prod(shape[:axis]), math.prod(shape[axis:]))
+
+    inputs = [(merged(shape), dtype) for shape, dtype in chain.inputs]
+    flat = Step(step.kind, step.sources, merged(step.shape), step.dtype, (("axis", 1),), 0, 0)
+    return Chain(tuple(inputs), (flat,))
+
+
+def boundaries(chain: Chain) -> tuple[int, ...]:
+    """Where along the result's last axis the code changes: the seams of concatenations and the edges of padding."""
+    types = chain.types
+    cuts: list[set[int]] = [set() for _ in chain.inputs]
+    for step in chain.steps:
+        shapes = [types[source][0] for source in step.sources]
+        cuts.append(_own_boundaries(step, shapes, [cuts[source] for source in step.sources]))
+    return tuple(sorted(cut for cut in cuts[-1] if 0 < cut < chain.result.shape[-1]))
+
+
+def _own_boundaries(step: Step, shapes: Sequence[Shape], sources: Sequence[set[int]]) -> set[int]:
+    last = len(step.shape) - 1
+    if step.kind in ELEMENTWISE:
+        return {cut for cuts in sources for cut in cuts}
+    if step.kind == "concat":
+        if step["axis"] % len(step.shape) != last:
+            return {cut for cuts in sources for cut in cuts}
+        starts = [sum(shape[-1] for shape in shapes[:i]) for i in range(len(shapes))]
+        inner = {cut + start for cuts, start in zip(sources, starts, strict=True) for cut in cuts}
+        return inner | set(starts)
+    if step.kind == "pad":
+        before = step["pads"][last]
+        return {cut + before for cut in sources[0]} | {before, before + shapes[0][-1]}
+    if step.kind == "slice":
+        if last not in step["axes"]:
+            return sources[0]
+        position = step["axes"].index(last)
+        start = step["starts"][position]
+        return {cut - start for cut in sources[0]} if step["steps"][position] == 1 else set()
+    if step.kind == "transpose" and step["perm"][-1] == last:
+        return sources[0]
+    if step.kind == "reshape" and shapes[0] and shapes[0][-1] == step.shape[-1]:
+        return sources[0]
+    return set()

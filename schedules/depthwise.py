@@ -1,0 +1,130 @@
+"""Depthwise convolutions, NHWC: a weight for every channel and tap, columns of taps multiplied at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqc.ir import Value
+from sqc.schedules.conv2d import Window, stage_pixels
+from sqc.schedules.epilogue import Epilogue, epilogue_of
+from sqc.schedules.intrinsics import LANES, column
+from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.target import Target
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Function, Schedule
+    from sqc.schedules.microkernel import Tile
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A depthwise convolution of ``batch`` images of ``channels``."""
+
+    batch: int
+    window: Window
+    channels: int
+    epilogue: Epilogue
+
+    def schedule(self, target: Target) -> Function:
+        from sqc.schedules._tvm import Schedule, function, te
+        from sqc.schedules.microkernel import round_up, stage_scope
+        from sqc.schedules.tiling import depthwise_tile
+
+        weights, window = column(target), self.window
+        tile = depthwise_tile(self, target)
+        (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
+        height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
+        channels = round_up(self.channels, LANES * tile.vectors * tile.parts)
+        x = te.placeholder((self.batch, *window.input, self.channels), "uint8", name="x")
+        w = te.placeholder(
+            (channels // LANES, kw, LANES, round_up(kh, weights.depth)), weights.element, name="w"
+        )
+        bias = te.placeholder((self.channels,), "int32", name="bias")
+        parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
+        domain = (self.batch, oh, ow, self.channels)
+        inputs = self.epilogue.inputs(domain)
+        staged = window.pads or (height, width, channels) != (oh, ow, self.channels)
+        source = x
+        if staged:
+            source = stage_pixels(x, window, (height, width), (self.channels, channels), parameters(0), "uint8")
+        kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, kh), "ky")
+        acc = te.compute(
+            (self.batch, height, width, channels),
+            lambda b, i, j, c: te.sum(
+                source(b, i * sy + ky * dy, j * sx + kx * dx, c).astype("int32")
+                * w(c // LANES, kx, c % LANES, ky).astype("int32"),
+                [kx, ky],
+            ),
+            name="acc",
+        )
+        out = te.compute(
+            domain,
+            lambda b, i, j, c: inputs.apply(acc(b, i, j, c) + bias(c), (b, i, j, c), parameters, 1),
+            name="out",
+        )
+        sch = Schedule(function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out]))
+        size = window.span(tile.block, 0) * window.span(width, 1) * (channels // tile.parts)
+        self._schedule(sch, tile, target, stage_scope(size) if staged else None)
+        return sch.mod["main"]
+
+    def _schedule(self, sch: Schedule, tile: Tile, target: Target, stage: str | None) -> None:
+        from sqc.schedules.microkernel import schedule_output, schedule_stage, schedule_zeros
+
+        acc = sch.get_sblock("acc")
+        b, y, x, c, kx, ky = sch.get_loops(acc)
+        block, row = sch.split(y, [None, tile.block])
+        column_tile, pixel = sch.split(x, [None, tile.rows])
+        part, channel_tile, vector, lane = sch.split(c, [tile.parts, None, tile.vectors, LANES])
+        sch.reorder(b, block, part, row, column_tile, channel_tile, kx, pixel, vector, lane, ky)
+        task = sch.fuse(b, block, part)
+        sch.reverse_compute_at(sch.get_sblock("out"), channel_tile)
+        sch.set_scope(acc, 0, "local")
+        schedule_output(sch, 2)
+        if stage:
+            schedule_stage(sch, task, stage)
+        if sch.get(task).extent.value > 1:
+            sch.parallel(task)
+        schedule_zeros(sch, sch.decompose_reduction(acc, kx))
+        for loop in (kx, pixel, vector):
+            sch.unroll(loop)
+        window = self.window
+        intrinsic = column(target).register(window.kernel[0], window.dilations[0], stage or "global")
+        sch.tensorize(lane, intrinsic)
+
+
+def pack_columns(w: np.ndarray, depth: int, element: str) -> np.ndarray:
+    """Weights ``[C, kh, kw]`` as ``[C/16][kw][kh/depth][16][depth]``, filled up with zeros, one axis for the last three.
+
+    The shape is ``[C/16][kw][16][kh rounded up]``: that of the tensor that the intrinsic is described with.
+    """
+    channels, kh, kw = w.shape
+    c, height = -(-channels // LANES) * LANES, -(-kh // depth) * depth
+    full = np.zeros((c, height, kw), element)
+    full[:channels, :kh] = w
+    split = full.reshape(c // LANES, LANES, height // depth, depth, kw).transpose(0, 4, 2, 1, 3)
+    return np.ascontiguousarray(split).reshape(c // LANES, kw, LANES, height)
+
+
+def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
+    """A kernel for a ``qconv2d`` in NHWC with as many groups as input and output channels."""
+    epilogue, values = epilogue_of(pattern)
+    x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
+    weights = column(target)
+
+    def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
+        return [
+            pack_columns(constants[w][:, 0], weights.depth, weights.element),
+            constants[bias],
+            *values.pack(constants),
+            np.array((x.type.zero_point, *values.parameters), np.int32),
+        ]
+
+    window = Window.of(pattern)
+    # Columns have two taps at least (TensorIR drops loops of extent 1); the weights of a second one are zeros.
+    window = replace(window, kernel=(max(2, window.kernel[0]), window.kernel[1]))
+    problem = Depthwise(x.type.shape[0], window, x.type.shape[3], epilogue)
+    return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

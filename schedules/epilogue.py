@@ -1,0 +1,258 @@
+"""Epilogues: the ops after an anchor, as expressions of its accumulator.
+
+An :class:`Epilogue` is their structure: equal for equal code. An :class:`EpilogueConstants` holds what differs from op
+to op, which the kernel receives at run time. Order and rounding are those of the reference (``sqc/NUMERICS.md``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from sqc.errors import CompileError
+from sqc.ir import Op, Value
+from sqc.schedules.kernel import Pattern
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Expr, Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a requantize: a source, its element type, and the shape of its multiplier."""
+
+    source: int
+    dtype: str
+    multiplier: Shape
+
+
+@dataclass(frozen=True)
+class Requantize:
+    """Rounds the sum of its terms into ``dtype``."""
+
+    terms: tuple[Term, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Replaces u8 values by those of a table of 256."""
+
+    source: int
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """Multiplies an s32 accumulator into a float."""
+
+    source: int
+    multiplier: Shape
+
+
+Step: TypeAlias = Requantize | Lookup | Dequantize
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The structure of an epilogue over results of ``shape``.
+
+    Sources are numbered: 0 is the anchor's accumulator, then come the ``operands`` (shape and element type of each
+    further activation), then the results of ``steps``. The last step, or the accumulator, is the result.
+    """
+
+    shape: Shape
+    dtype: str
+    operands: tuple[tuple[Shape, str], ...]
+    steps: tuple[Step, ...]
+
+    def inputs(self, domain: Shape) -> EpilogueInputs:
+        """Placeholders for the kernel's arguments, where the result is computed as an array of shape ``domain``.
+
+        ``domain`` has the elements of the result in the same order, for example with some axes merged.
+        """
+        from sqc.schedules._tvm import te
+
+        operands = [
+            te.placeholder(_declared(shape, self.shape, domain), dtype, name=f"operand{i}")
+            for i, (shape, dtype) in enumerate(self.operands)
+        ]
+        constants = []
+        for i, step in enumerate(self.steps):
+            if isinstance(step, Lookup):
+                constants.append(te.placeholder((256,), "uint8", name=f"table{i}"))
+                continue
+            if isinstance(step, Dequantize):
+                shape = _declared(step.multiplier, self.shape, domain)
+                constants.append(te.placeholder(shape, "float32", name=f"multiplier{i}"))
+                continue
+            for j, term in enumerate(step.terms):
+                shape = _declared(term.multiplier, self.shape, domain)
+                constants.append(te.placeholder(shape, "float32", name=f"multiplier{i}_{j}"))
+        return EpilogueInputs(self, domain, operands, constants)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many integers the steps take from the kernel's array of parameters."""
+        return sum(3 + len(step.terms) for step in self.steps if isinstance(step, Requantize))
+
+
+@dataclass(frozen=True)
+class EpilogueInputs:
+    """An epilogue's arguments as ``te`` placeholders: ``operands`` are activations, ``constants`` come from packing."""
+
+    epilogue: Epilogue
+    domain: Shape
+    operands: list[Tensor]
+    constants: list[Tensor]
+
+    def apply(self, accumulator: Expr | None, index: Sequence[Expr], parameters: Tensor, offset: int = 0) -> Expr:
+        """The result at ``index`` of the domain.
+
+        ``accumulator`` is the anchor's s32 value there (None where the anchor is the first step itself). The steps
+        take their zero points and limits from ``parameters[offset:]``.
+        """
+        from sqc.schedules._tvm import te
+
+        sources: list[Expr | None] = [accumulator]
+        for tensor, (shape, _) in zip(self.operands, self.epilogue.operands, strict=True):
+            sources.append(tensor(*self._index(shape, index)))
+        constants = iter(self.constants)
+        for step in self.epilogue.steps:
+            if isinstance(step, Lookup):
+                sources.append(next(constants)(sources[step.source].astype("int32")))  # type: ignore[union-attr]
+                continue
+            if isinstance(step, Dequantize):
+                multiplier = next(constants)(*self._index(step.multiplier, index))
+                sources.append(weighted_sum([sources[step.source]], [None], [multiplier]))
+                continue
+            multipliers = [next(constants)(*self._index(term.multiplier, index)) for term in step.terms]
+            terms = [sources[term.source] for term in step.terms]
+            zeros = [
+                None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)
+            ]
+            t = te.round(weighted_sum(terms, zeros, multipliers))
+            lo, hi = (parameters(offset + i).astype("float32") for i in (1, 2))
+            t = te.min(te.max(t, lo), hi)
+            sources.append((t.astype("int32") + parameters(offset)).astype(step.dtype))
+            offset += 3 + len(step.terms)
+        return sources[-1]
+
+    def _index(self, shape: Shape, index: Sequence[Expr]) -> list[Expr]:
+        """Where an array of ``shape``, broadcast to the result, is read for ``index`` of the domain."""
+        result = self.epilogue.shape
+        if shape == result:
+            return list(index)
+        if math.prod(shape) == 1:
+            return [0]
+        if shape[-1] == result[-1] == math.prod(shape):
+            return [index[-1]]
+        linear: Expr = 0
+        for extent, i in zip(self.domain, index, strict=True):
+            linear = linear * extent + i
+        full = []
+        for extent in reversed(result):
+            full.append(linear % extent)
+            linear = linear // extent
+        full = full[::-1][len(result) - len(shape) :]
+        return [i if extent > 1 else 0 for i, extent in zip(full, shape, strict=True)]
+
+
+def _declared(shape: Shape, result: Shape, domain: Shape) -> Shape:
+    if shape == result:
+        return domain
+    if math.prod(shape) == 1:
+        return (1,)
+    return (shape[-1],) if shape[-1] == math.prod(shape) == result[-1] else shape
+
+
+def weighted_sum(values: Sequence[Expr], zeros: Sequence[Expr | None], multipliers: Sequence[Expr]) -> Expr:
+    """``f32(x1 - z1) * m1 + f32(x2 - z2) * m2 + ...`` from left to right, every product and sum rounded by itself."""
+    from sqc.schedules._tvm import fence
+
+    total: Expr = None
+    for value, zero, multiplier in zip(values, zeros, multipliers, strict=True):
+        integer = value.astype("int32")
+        if zero is not None:
+            integer = integer - zero
+        product = integer.astype("float32") * multiplier
+        total = fence(product) if total is None else fence(total + fence(product))
+    return total
+
+
+@dataclass(frozen=True)
+class EpilogueConstants:
+    """The run-time values of an epilogue: operands of the op, and the integers of ``parameters``."""
+
+    activations: tuple[Value, ...]
+    constants: tuple[Value, ...]
+    parameters: tuple[int, ...]
+
+    def pack(self, constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
+        """The multipliers and tables, in the order of ``EpilogueInputs.constants``."""
+        return [np.ascontiguousarray(constants[value]) for value in self.constants]
+
+
+def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, EpilogueConstants]:
+    """The epilogue of a pattern. Without ``anchored`` the anchor itself is the first step (a bare requantize).
+
+    Raises CompileError for an op that no epilogue can hold.
+    """
+    ops = pattern.tail if anchored else (pattern.anchor, *pattern.tail)
+    internal = {op.result for op in ops} | ({pattern.anchor.result} if anchored else set())
+    activations: list[Value] = []
+    for op in ops:
+        for value in _terms(op):
+            if value not in internal and value not in activations:
+                activations.append(value)
+    numbers = {pattern.anchor.result: 0} if anchored else {}
+    numbers.update({value: 1 + i for i, value in enumerate(activations)})
+    steps: list[Step] = []
+    constants: list[Value] = []
+    parameters: list[int] = []
+    for op in ops:
+        terms = _terms(op)
+        others = op.operands[len(terms) :]
+        constants.extend(pattern.operand[value] for value in others)
+        if op.kind == "lookup":
+            steps.append(Lookup(numbers[terms[0]]))
+        elif op.kind == "dequantize":
+            steps.append(Dequantize(numbers[terms[0]], others[0].type.shape))
+        else:
+            steps.append(
+                Requantize(
+                    tuple(
+                        Term(numbers[value], value.type.dtype, m.type.shape)
+                        for value, m in zip(terms, others, strict=True)
+                    ),
+                    op.string("dtype"),
+                )
+            )
+            z = op.integer("zero_point")
+            parameters += [z, op.integer("lo") - z, op.integer("hi") - z]
+            parameters += [value.type.zero_point for value in terms]
+        numbers[op.result] = 1 + len(activations) + len(steps) - 1
+    structure = Epilogue(
+        pattern.result.type.shape,
+        pattern.result.type.dtype,
+        tuple((value.type.shape, value.type.dtype) for value in activations),
+        tuple(steps),
+    )
+    outer = tuple(pattern.operand[value] for value in activations)
+    return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters))
+
+
+def _terms(op: Op) -> tuple[Value, ...]:
+    if op.kind == "requantize":
+        return op.operands[: len(op.operands) // 2]
+    if op.kind == "lookup" or (op.kind == "dequantize" and len(op.operands) == 2):
+        return op.operands[:1]
+    raise CompileError(f"{op.label()} cannot follow an anchor in one kernel; split the fused op before it")
+
+
+Packer = Callable[[Mapping[Value, np.ndarray]], np.ndarray]

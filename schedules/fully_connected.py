@@ -1,0 +1,103 @@
+"""Matrix products: fully connected layers, and 1x1 convolutions of stride 1, which are the same over all pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqc.ir import Value
+from sqc.schedules.epilogue import Epilogue, epilogue_of
+from sqc.schedules.intrinsics import dot
+from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.target import Target
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Expr, Function
+
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """``x[rows, depth]`` u8 times ``w[columns, depth]`` s8, plus bias, and an epilogue."""
+
+    rows: int
+    columns: int
+    depth: int
+    epilogue: Epilogue
+
+    def schedule(self, target: Target) -> Function:
+        from sqc.schedules._tvm import Schedule, function, te
+        from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
+        from sqc.schedules.tiling import matrix_tile
+
+        product = dot(target)
+        tile = matrix_tile(self.rows, self.columns, self.depth, target)
+        rows, columns = round_up(self.rows, tile.block), round_up(self.columns, tile.parts * tile.columns)
+        depth = round_up(self.depth, product.depth)
+        steps = depth // product.depth
+        x = te.placeholder((self.rows, self.depth), "uint8", name="x")
+        w = te.placeholder((columns // 16, steps, 16, product.depth), "int8", name="w")
+        bias = te.placeholder((self.columns,), "int32", name="bias")
+        parameters = te.placeholder((max(1, self.epilogue.parameter_count),), "int32", name="parameters")
+        inputs = self.epilogue.inputs((self.rows, self.columns))
+
+        def read(m: Expr, k: Expr) -> Expr:
+            value = x(te.min(m, self.rows - 1) if rows > self.rows else m, k)
+            return value if depth == self.depth else te.if_then_else(k < self.depth, value, te.const(0, "uint8"))
+
+        staged = product.widens or depth != self.depth
+        if staged:
+            stage = te.compute((rows, depth), lambda m, k: read(m, k).astype(product.element), name="stage")
+        source = stage if staged else read
+        k, j = te.reduce_axis((0, steps), "k"), te.reduce_axis((0, product.depth), "j")
+        acc = te.compute(
+            (rows, columns),
+            lambda m, n: te.sum(
+                source(m, k * product.depth + j).astype("int32") * w(n // 16, k, n % 16, j).astype("int32"), [k, j]
+            ),
+            name="acc",
+        )
+        out = te.compute(
+            (self.rows, self.columns),
+            lambda m, n: inputs.apply(acc(m, n) + bias(n), (m, n), parameters),
+            name="out",
+        )
+        sch = Schedule(function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out]))
+        size = tile.block * depth * np.dtype(product.element).itemsize
+        schedule_tiles(sch, tile, product, stage_scope(size) if staged else None)
+        return sch.mod["main"]
+
+
+def lower_fully_connected(pattern: Pattern, target: Target) -> Kernel:
+    """A kernel for ``qfully_connected``."""
+    x, w, _ = pattern.anchor.operands
+    rows, depth = x.type.shape
+    return _lower(pattern, target, rows, depth, w.type.shape[0])
+
+
+def lower_pointwise(pattern: Pattern, target: Target) -> Kernel:
+    """A kernel for a 1x1 ``qconv2d`` of stride 1 without padding or groups."""
+    x, w, _ = pattern.anchor.operands
+    *pixels, depth = x.type.shape
+    return _lower(pattern, target, math.prod(pixels), depth, w.type.shape[0])
+
+
+def _lower(pattern: Pattern, target: Target, rows: int, depth: int, columns: int) -> Kernel:
+    epilogue, values = epilogue_of(pattern)
+    x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
+
+    def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
+        from sqc.schedules.microkernel import pack_weights
+
+        return [
+            pack_weights(constants[w].reshape(columns, depth), dot(target)),
+            constants[bias],
+            *values.pack(constants),
+            np.array(values.parameters or (0,), np.int32),
+        ]
+
+    problem = MatrixProduct(rows, columns, depth, epilogue)
+    return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

@@ -1,0 +1,71 @@
+"""Dot product intrinsics: sixteen s32 accumulators gain u8 activations times s8 weights, one file an instruction set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+from sqc.schedules.target import Target
+
+LANES = 16
+"""Accumulators of one intrinsic: output channels that lie side by side in packed weights."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """What a target multiplies with.
+
+    One intrinsic multiplies ``depth`` neighbouring activations with the weights ``[LANES][depth]`` and adds the sums
+    to ``LANES`` accumulators. Activations are of type ``element``: where that is not u8 they must be widened first.
+    """
+
+    name: str
+    depth: int
+    element: Literal["uint8", "int16"]
+
+    def register(self, scope: str) -> str:
+        """Register the intrinsic for activations in a buffer of ``scope``; returns the name for ``tensorize``."""
+        return str(_family(self.name).register(scope))
+
+    @property
+    def widens(self) -> bool:
+        """Whether activations have to be staged in a wider type."""
+        return self.element != "uint8"
+
+
+def dot(target: Target) -> Dot:
+    """The dot product of a target; pure data."""
+    if target.isa == "avx2":
+        return Dot("avx2", 2, "int16")
+    return Dot("portable" if target.emulated else "avx512vnni", 4, "uint8")
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a target multiplies in depthwise convolutions.
+
+    One intrinsic multiplies a column of neighbouring activations, for sixteen channels, with weights of type
+    ``element``, of which ``depth`` neighbouring ones lie side by side.
+    """
+
+    name: str
+    depth: int
+    element: Literal["int8", "int16"]
+
+    def register(self, height: int, step: int, scope: str) -> str:
+        """Register the intrinsic for ``height`` rows, ``step`` apart, in ``scope``; returns the name for ``tensorize``."""
+        return str(_family(self.name).register_column(height, step, scope))
+
+
+def column(target: Target) -> Column:
+    """The column product of a target; pure data."""
+    if target.isa == "avx2":
+        return Column("avx2", 2, "int16")
+    return Column("portable" if target.emulated else "avx512vnni", 4, "int8")
+
+
+def _family(name: str) -> ModuleType:
+    # Not imported before it is needed, as it imports TVM.
+    return import_module(f"sqc.schedules.intrinsics.{name}")

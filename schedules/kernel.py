@@ -1,0 +1,78 @@
+"""A kernel: what code generation needs to know about the function that computes one op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from sqc.ir import Op, Value
+from sqc.schedules.target import Target
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Function
+
+
+class Problem(Protocol):
+    """A frozen dataclass of everything that determines a kernel's code; its ``repr`` identifies the code."""
+
+    def schedule(self, target: Target) -> Function:
+        """The scheduled function. Its parameters are the kernel's arguments, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One op, or fused op, lowered for a target.
+
+    The kernel's arguments are raw pointers, in this order: ``activations`` (operands, dense, in the layout of their
+    types; one of them may be a constant of the graph), the arrays that ``pack`` returns, the ``result``. A kernel
+    reads and writes no byte outside of them. Kernels of equal ``key`` have the same code and differ in constants only.
+    """
+
+    problem: Problem
+    target: Target
+    activations: tuple[Value, ...]
+    result: Value
+    pack: Callable[[Mapping[Value, np.ndarray]], list[np.ndarray]]
+    """From the graph's constants to the kernel's own."""
+
+    @property
+    def key(self) -> str:
+        """Equal for kernels of equal code."""
+        return f"{self.target.name}: {self.problem!r}"
+
+    @cached_property
+    def scheduled(self) -> Function:
+        """The scheduled TensorIR; made when first asked for."""
+        return self.problem.schedule(self.target)
+
+    def object(self, symbol: str) -> bytes:
+        """A relocatable object that exports the kernel as ``__tvm_ffi_<symbol>``."""
+        from sqc.schedules._tvm import compile_object
+
+        return compile_object(self.scheduled, symbol, self.target)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A fused op, or a bare one, taken apart: an anchor and the chain of ops after it.
+
+    ``operand`` maps the values that the parts read from outside to the op's operands.
+    """
+
+    anchor: Op
+    tail: tuple[Op, ...]
+    operand: Mapping[Value, Value]
+    result: Value
+
+    @staticmethod
+    def of(op: Op) -> Pattern:
+        if op.kind != "fused":
+            return Pattern(op, (), {value: value for value in op.operands}, op.result)
+        body = op.body
+        operand = dict(zip(body.inputs, op.operands, strict=True))
+        return Pattern(body.ops[0], body.ops[1:], operand, op.result)

@@ -1,0 +1,117 @@
+"""The register tile shared by matrix products and convolutions: rows x vectors of accumulators over a reduction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sqc.schedules._tvm import Schedule
+from sqc.schedules.intrinsics import LANES, Dot
+
+
+STACK_BYTES = 256 * 1024
+"""The most that a kernel puts on a thread's stack."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a matrix of ``rows x channels`` accumulators is cut.
+
+    ``rows x vectors`` accumulator vectors are held in registers; ``block`` rows (a multiple of ``rows``) share staged
+    activations in cache; the channels are split in ``parts``; a thread takes one part of one block at a time.
+    """
+
+    rows: int
+    vectors: int
+    block: int
+    parts: int = 1
+
+    @property
+    def columns(self) -> int:
+        """Channels of a register tile."""
+        return self.vectors * LANES
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The least multiple of ``multiple`` that is not below ``value``."""
+    return -(-value // multiple) * multiple
+
+
+def vector_lanes(extent: int, most: int = 32) -> int:
+    """The largest power of two that divides ``extent``, at most ``most``."""
+    return math.gcd(extent, most)
+
+
+def pack_weights(w: np.ndarray, dot: Dot) -> np.ndarray:
+    """Weights ``[O, ..., C]`` as ``[O/16][...][C/depth][16][depth]``, filled up with zeros."""
+    outputs, *kernel, channels = w.shape
+    o, c = round_up(outputs, LANES), round_up(channels, dot.depth)
+    full = np.zeros((o, *kernel, c), w.dtype)
+    full[:outputs, ..., :channels] = w
+    split = full.reshape(o // LANES, LANES, *kernel, c // dot.depth, dot.depth)
+    return np.ascontiguousarray(np.moveaxis(split, 1, -2))
+
+
+def stage_scope(size: int) -> str:
+    """Where ``size`` bytes of staged activations go: on the stack, or into a workspace if they are too many."""
+    return "local" if size <= STACK_BYTES else "global"
+
+
+def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> None:
+    """Schedule the blocks ``acc`` and ``out`` (and ``stage``, in the scope given, or None without it).
+
+    ``acc`` has the axes (any number of leading axes, rows, channels, reductions ..., depth of the dot product), its
+    rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
+    spatial axes with any smaller extents. ``stage`` gives activations, ``[..., channels]``, to ``acc``.
+    """
+    acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
+    loops = sch.get_loops(acc)
+    spatial = len(sch.get_loops(out))
+    *lead, m, o = loops[:spatial]
+    *reductions, j = loops[spatial:]
+    block, row_tile, row = sch.split(m, [None, tile.block // tile.rows, tile.rows])
+    part, column_tile, vector, lane = sch.split(o, [tile.parts, None, tile.vectors, LANES])
+    sch.reorder(*lead, block, part, column_tile, row_tile, *reductions, row, vector, lane, j)
+    task = sch.fuse(*lead, block, part)
+    sch.reverse_compute_at(out, row_tile)
+    sch.set_scope(acc, 0, "local")
+    schedule_output(sch, 2)
+    if stage:
+        schedule_stage(sch, task, stage)
+    if sch.get(task).extent.value > 1:
+        sch.parallel(task)
+    schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]))
+    sch.unroll(row)
+    sch.unroll(vector)
+    sch.tensorize(lane, dot.register(stage or "global"))
+
+
+def schedule_output(sch: Schedule, axes: int) -> None:
+    """Unroll and vectorize the innermost ``axes`` loops (the last over channels) of ``out``."""
+    *outer, channel = sch.get_loops(sch.get_sblock("out"))[-axes:]
+    vector, lane = sch.split(channel, [None, LANES])
+    for loop in (*outer, vector):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+
+
+def schedule_zeros(sch: Schedule, init: Any) -> None:
+    """Unroll and vectorize the block that clears a tile of accumulators: its last loops are row, vector, lane."""
+    row, vector, lane = sch.get_loops(init)[-3:]
+    sch.unroll(row)
+    sch.unroll(vector)
+    sch.vectorize(lane)
+
+
+def schedule_stage(sch: Schedule, task: Any, scope: str) -> None:
+    """Compute ``stage`` once a task, in vectors."""
+    stage = sch.get_sblock("stage")
+    sch.compute_at(stage, task)
+    sch.set_scope(stage, 0, scope)
+    channel = sch.get_loops(stage)[-1]
+    lanes = vector_lanes(sch.get(channel).extent.value)
+    _, vector = sch.split(channel, [None, lanes])
+    sch.vectorize(vector)

@@ -1,0 +1,116 @@
+"""Targets: the instruction set that schedules are written for, and the processor that LLVM compiles for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from sqc.errors import CompileError
+
+Isa: TypeAlias = Literal["avx512vnni", "avx2"]
+
+_V3 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
+_VNNI = (*_V3, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+_ICE_LAKE = (*_VNNI, "avx512vbmi", "avx512vbmi2", "avx512ifma", "avx512bitalg", "avx512vpopcntdq", "gfni")
+
+# LLVM uses AMD's SSE4a where it may, which no other processor has and which gains nothing here.
+_NO_SSE4A = ("-sse4a",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model is compiled for.
+
+    ``isa`` chooses the schedules, ``mcpu`` and ``attributes`` go to LLVM, ``cpu_features`` (names as in GCC's
+    ``__builtin_cpu_supports``) must all be there where the model is loaded. ``emulated`` targets run the schedules of
+    their ``isa`` with a dot product in plain vector code, so that tests can run them on lesser processors.
+    """
+
+    name: str
+    isa: Isa
+    mcpu: str
+    cpu_features: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
+    emulated: bool = False
+
+    @property
+    def registers(self) -> int:
+        """Number of vector registers."""
+        return 32 if self.isa == "avx512vnni" else 16
+
+    @property
+    def vector_bytes(self) -> int:
+        """Width of a vector register."""
+        return 64 if self.isa == "avx512vnni" else 32
+
+    @staticmethod
+    def parse(name: str) -> Target:
+        """The target called ``name``; ``native`` is this machine. Raises CompileError for an unknown one."""
+        if name == "native":
+            name = _native()
+        if name not in _TARGETS:
+            raise CompileError(f"unknown target {name!r}; known: native, {', '.join(sorted(_TARGETS))}")
+        return _TARGETS[name]
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """All targets that can be named, besides ``native``."""
+        return tuple(sorted(_TARGETS))
+
+    def runs_here(self) -> bool:
+        """Whether this machine has all features that the target needs."""
+        return set(self.cpu_features) <= host_features()
+
+
+def _targets() -> dict[str, Target]:
+    targets = [Target("avx512vnni-emulated", "avx512vnni", "x86-64-v3", _V3, emulated=True)]
+    for name in ("x86-64-v3", "haswell", "broadwell", "skylake"):
+        targets.append(Target(name, "avx2", name, _V3))
+    for name in ("znver1", "znver2", "znver3"):
+        targets.append(Target(name, "avx2", name, _V3, _NO_SSE4A))
+    for name in ("cascadelake", "cooperlake"):
+        targets.append(Target(name, "avx512vnni", name, _VNNI))
+    for name in ("icelake-server", "sapphirerapids", "emeraldrapids", "graniterapids"):
+        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE))
+    for name in ("znver4", "znver5"):
+        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A))
+    return {target.name: target for target in targets}
+
+
+_TARGETS = _targets()
+
+# Where the kernel of Linux spells a feature otherwise than GCC.
+_SPELLINGS = {
+    "pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "bmi1": "bmi", "abm": "lzcnt",
+    "avx512_vnni": "avx512vnni", "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+}  # fmt: skip
+
+
+@cache
+def host_features() -> frozenset[str]:
+    """The features of this machine's processor, in GCC's spelling."""
+    return frozenset(_SPELLINGS.get(flag, flag) for flag in _cpuinfo("flags").split())
+
+
+def _cpuinfo(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def _native() -> str:
+    amd = _cpuinfo("vendor_id") == "AuthenticAMD"
+    candidates = ("znver4", "cascadelake", "znver3", "x86-64-v3") if amd else (
+        "icelake-server", "cascadelake", "x86-64-v3"
+    )  # fmt: skip
+    for name in candidates:
+        if _TARGETS[name].runs_here():
+            return name
+    raise CompileError(
+        "this machine's processor has no AVX2, which sqc's kernels need; name another target to compile for"
+    )

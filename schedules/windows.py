@@ -1,0 +1,189 @@
+"""Pooling and reductions as views: small windows unrolled into expressions, large ones as a stage called ``acc``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqc.ops.shapes import normalize_axes
+from sqc.schedules._tvm import Schedule, te, tirx
+from sqc.schedules.axes import PARALLEL_ELEMENTS
+from sqc.schedules.chain import Numbers, Step
+from sqc.schedules.functions import bind, constant
+from sqc.schedules.views import Index, Shape, View, transpose
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Expr, Function
+
+UNROLLED = 32
+"""Windows of up to so many taps are unrolled."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One windowed axis: where taps lie in the operand, and which of them exist."""
+
+    extent: int
+    kernel: int
+    stride: int
+    before: int
+    dilation: int
+    outputs: int
+
+    @property
+    def reaches_low(self) -> bool:
+        return self.before > 0
+
+    @property
+    def reaches_high(self) -> bool:
+        return (self.outputs - 1) * self.stride - self.before + (self.kernel - 1) * self.dilation >= self.extent
+
+    @property
+    def clamps(self) -> bool:
+        """Whether every window holds the tap that a missing one becomes when its position is clamped."""
+        last = (self.outputs - 1) * self.stride - self.before
+        return self.dilation == 1 and self.before < self.kernel and last < self.extent
+
+    def position(self, output: Expr, tap: Expr) -> Expr:
+        return output * self.stride + tap * self.dilation - self.before
+
+    def clamped(self, position: Expr) -> Expr:
+        position = te.max(position, 0) if self.reaches_low else position
+        return te.min(position, self.extent - 1) if self.reaches_high else position
+
+    def inside(self, position: Expr) -> list[Expr]:
+        """The conditions for a tap to exist; none if it always does."""
+        low = [position >= 0] if self.reaches_low else []
+        return low + ([position < self.extent] if self.reaches_high else [])
+
+    def count(self, output: Expr) -> Expr:
+        """How many taps exist."""
+        if not (self.reaches_low or self.reaches_high):
+            return self.kernel
+        flags = [te.all(*self.inside(self.position(output, tap))).astype("int32") for tap in range(self.kernel)]
+        return sum(flags[1:], flags[0])
+
+
+def has_loops(step: Step) -> bool:
+    """Whether a step becomes a stage of its own, which loops over what it reduces."""
+    if step.kind in ("max_pool", "average_pool", "qsum_pool"):
+        return math.prod(step["kernel"]) > UNROLLED
+    return step.kind in ("reduce_mean", "qreduce_sum")
+
+
+def pool(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    """``max_pool``, ``average_pool`` and ``qsum_pool``."""
+    channels_first = step["layout"] == "NCHW"
+    x = transpose(sources[0], (0, 2, 3, 1)) if channels_first else sources[0]
+    shape = tuple(step.shape[i] for i in (0, 2, 3, 1)) if channels_first else step.shape
+    kernel, strides, pads, dilations = step["kernel"], step["strides"], step["pads"], step["dilations"]
+    rows, columns = (
+        Axis(x.shape[1 + i], kernel[i], strides[i], pads[i], dilations[i], shape[1 + i]) for i in range(2)
+    )
+    maximum = step.kind == "max_pool"
+    total = _window(x, shape, rows, columns, step.dtype if step.dtype == "float32" else None, maximum)
+
+    def read(index: Index) -> Expr:
+        value = total.read(index)
+        if maximum:
+            return value
+        taps = rows.count(index[1]) * columns.count(index[2])
+        if step.kind == "qsum_pool":
+            return value - numbers.integer(0) * taps
+        if step["count_include_pad"]:
+            return value / constant(float(kernel[0] * kernel[1]))
+        return value / (constant(float(taps)) if isinstance(taps, int) else taps.astype("float32"))
+
+    result = View(shape, step.dtype, read)
+    return transpose(result, (0, 3, 1, 2)) if channels_first else result
+
+
+def _window(x: View, shape: Shape, rows: Axis, columns: Axis, dtype: str | None, maximum: bool) -> View:
+    """The maximum or the sum (s32 for integers) over the windows of an NHWC array; missing taps do not count."""
+    dtype = dtype or (x.dtype if maximum else "int32")
+    neutral = te.const((-np.inf if dtype == "float32" else 0) if maximum else 0, dtype)
+    clamps = maximum and rows.clamps and columns.clamps
+
+    def tap(index: Index, i: Expr, j: Expr) -> Expr:
+        n, oh, ow, c = index
+        h, w = rows.position(oh, i), columns.position(ow, j)
+        value = x.read((n, rows.clamped(h), columns.clamped(w), c)).astype(dtype)
+        inside = [] if clamps else rows.inside(h) + columns.inside(w)
+        # Bound outside of the condition, lest TVM drop the clamp in view of it.
+        return bind(value, lambda t: tirx.Select(te.all(*inside), t, neutral)) if inside else value
+
+    taps = [(i, j) for i in range(rows.kernel) for j in range(columns.kernel)]
+    if len(taps) <= UNROLLED:
+
+        def read(index: Index) -> Expr:
+            result = tap(index, *taps[0])
+            for i, j in taps[1:]:
+                result = te.max(result, tap(index, i, j)) if maximum else result + tap(index, i, j)
+            return result
+
+        return View(shape, dtype, read)
+    i, j = te.reduce_axis((0, rows.kernel), "i"), te.reduce_axis((0, columns.kernel), "j")
+    reduce = te.max if maximum else te.sum
+    acc = te.compute(shape, lambda *index: reduce(tap(index, i, j), [i, j]), name="acc")
+    return View.of(acc, shape, dtype)
+
+
+def reduction(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    """``reduce_mean`` and ``qreduce_sum``."""
+    (x,) = sources
+    axes = normalize_axes(step["axes"], len(x.shape))
+    kept = [axis for axis in range(len(x.shape)) if axis not in axes]
+    inner = {axis: te.reduce_axis((0, x.shape[axis]), f"r{axis}") for axis in axes}
+    count = math.prod(x.shape[axis] for axis in axes)
+    acc_type = "float32" if step.kind == "reduce_mean" else "int32"
+
+    def element(*index: Expr) -> Expr:
+        outer = dict(zip(kept, index, strict=True)) if kept else {}
+        return te.sum(
+            x.read([inner[i] if i in inner else outer[i] for i in range(len(x.shape))]).astype(acc_type),
+            [inner[axis] for axis in axes],
+        )
+
+    shape = tuple(x.shape[axis] for axis in kept) or (1,)
+    acc = te.compute(shape, element if axes else lambda *index: x.read(index).astype(acc_type), name="acc")
+
+    def read(index: Index) -> Expr:
+        outer = [index[axis] for axis in kept] if step["keepdims"] else list(index)
+        total = acc(*(outer or [0]))
+        return total / constant(float(count)) if acc_type == "float32" else total - numbers.integer(0) * count
+
+    return View(step.shape, step.dtype, read)
+
+
+def schedule_reduction(schedule: Schedule) -> Function:
+    """Reduce one tile of ``out``'s last axis after the other, each in vector registers, in the order of the taps."""
+    acc, out = schedule.get_sblock("acc"), schedule.get_sblock("out")
+    *outer, last = schedule.get_loops(out)
+    types = [schedule.get(loop) for loop in schedule.get_loops(acc)]
+    kinds = [iteration.iter_type for iteration in schedule.get(acc).iter_vars]
+    spatial = kinds.count(kinds[0]) if kinds[0] == tirx.IterVar.DataPar else 0
+    channels = schedule.get(last).extent.value
+    in_vectors = spatial > 0 and types[spatial - 1].extent.value == channels
+    tile = max(width for width in range(1, 65) if channels % width == 0) if in_vectors else 1
+    column, lane = schedule.split(last, [None, tile])
+    task = schedule.fuse(*outer, column)
+    schedule.compute_at(acc, task)
+    schedule.set_scope(acc, 0, "local")
+    if tile > 1:
+        schedule.vectorize(lane)
+    loops = schedule.get_loops(acc)[1:]
+    reductions = loops[len(loops) - (len(kinds) - spatial) :]
+    lanes = loops[: len(loops) - len(reductions)]
+    if reductions:
+        schedule.reorder(*reductions, *lanes)
+    if tile > 1:
+        schedule.vectorize(lanes[-1])
+    if math.prod(loop.extent.value for loop in types) >= PARALLEL_ELEMENTS and schedule.get(task).extent.value > 1:
+        schedule.parallel(task)
+    if reductions:
+        schedule.decompose_reduction(acc, reductions[0])
+    return schedule.mod["main"]

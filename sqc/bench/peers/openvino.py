@@ -1,0 +1,83 @@
+"""OpenVINO on the CPU: latency hint, inputs and outputs preset, quantized by NNCF's ``quantize``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from sqc.bench.peers import Feeds, Peer, Runner
+
+
+class OpenVinoRunner:
+    """One infer request for each sample, with its tensors set; all of them share the output buffers."""
+
+    def __init__(self, model: ov.Model, threads: int, hints: dict[str, Any] | None = None) -> None:
+        config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **(hints or {})}
+        self._compiled = ov.Core().compile_model(model, "CPU", config)
+        self._requests: list[ov.InferRequest] = []
+        self._inputs: list[np.ndarray] = []
+        self._outputs: dict[str, np.ndarray] = {}
+
+    def bind(self, samples: Sequence[Feeds]) -> None:
+        self._outputs = {
+            output.get_any_name(): np.empty(tuple(output.shape), output.element_type.to_dtype())
+            for output in self._compiled.outputs
+        }
+        self._requests, self._inputs = [], []
+        for sample in samples:
+            request = self._compiled.create_infer_request()
+            for name, array in sample.items():
+                self._inputs.append(np.array(array, order="C"))
+                request.set_tensor(name, ov.Tensor(self._inputs[-1], shared_memory=True))
+            for name, buffer in self._outputs.items():
+                request.set_tensor(name, ov.Tensor(buffer, shared_memory=True))
+            self._requests.append(request)
+
+    def step(self, index: int) -> None:
+        self._requests[index].infer(share_inputs=True, share_outputs=True)
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        return {name: buffer.copy() for name, buffer in self._outputs.items()}
+
+
+class OpenVino:
+    name = "openvino"
+    version = str(ov.__version__).partition("-")[0]
+
+    def quantize(self, model: bytes, calibration: Sequence[Feeds]) -> ov.Model:
+        return quantize(model, calibration)
+
+    def load(self, model: bytes | ov.Model, threads: int) -> Runner:
+        if isinstance(model, bytes):
+            # Without the hint, processors with bfloat16 arithmetic would use that.
+            return OpenVinoRunner(ov.Core().read_model(model), threads, {"INFERENCE_PRECISION_HINT": "f32"})
+        return OpenVinoRunner(model, threads)
+
+
+def quantize(model: bytes, calibration: Sequence[Feeds]) -> ov.Model:
+    """NNCF's post-training quantization with its defaults, on all the given samples."""
+    with _quiet():
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        samples = [dict(sample) for sample in calibration]
+        return nncf.quantize(ov.Core().read_model(model), nncf.Dataset(samples), subset_size=len(samples))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF writes progress bars and hints about engines that are not installed."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def peer() -> Peer:
+    return OpenVino()

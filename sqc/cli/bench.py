@@ -1,0 +1,145 @@
+"""``sqc bench``: a model's latency, by step, and beside other engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sqc.cli.compile import INPUT, OUTPUT
+from sqc.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sqc.bench.compare import Comparison
+    from sqc.runtime import Model
+
+TOP_STEPS = 12
+
+
+@click.command(short_help="Time a model, alone or beside other engines.")
+@click.argument("model", type=INPUT)
+@click.option("--calibration-data", type=INPUT, help="For an .onnx MODEL: an .npz with one array an input.")
+@click.option("--against", default="", metavar="ENGINES", help="onnxruntime,openvino: needs an .onnx MODEL.")
+@click.option("--input", "source", type=INPUT, help="Inputs to run on; default: calibration data, or random numbers.")
+@click.option("--float", "with_float", is_flag=True, help="Also time sqc's own float32 build of an .onnx MODEL.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of every engine.")
+@click.option("--batch", type=click.IntRange(1), help="Samples in one run; default: 1, or a library's first.")
+@click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
+@click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
+@click.option("--seconds", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Time for each engine.")
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Turns of each engine.")
+@click.option("--all-steps", is_flag=True, help="Show every step of the profile.")
+@click.option("--json", "json_path", type=OUTPUT, help="Write all figures here.")
+def command(
+    model: Path,
+    calibration_data: Path | None,
+    against: str,
+    source: Path | None,
+    with_float: bool,
+    threads: int,
+    batch: int | None,
+    target: str,
+    ranges: str | None,
+    seconds: float,
+    rounds: int,
+    all_steps: bool,
+    json_path: Path | None,
+) -> None:
+    """Time MODEL: a library (.so), or an .onnx model that is compiled first and can be run by other engines too."""
+    import sqc
+    from sqc.bench.compare import compare
+    from sqc.bench.peers import load_peer
+    from sqc.bench.session import Session, prepare
+    from sqc.cli import files, ui
+
+    peers = [load_peer(name.strip()) for name in against.split(",") if name.strip()]
+    data: dict[str, np.ndarray] | None = None
+    if model.suffix == ".onnx":
+        from sqc.calibration import DEFAULT_SEARCH
+        from sqc.cli.compile import check_ranges
+
+        if calibration_data is None:
+            raise InputError("an .onnx model is compiled first: give --calibration-data FILE.npz, or a compiled .so")
+        ranges = check_ranges(ranges or DEFAULT_SEARCH)
+        batch = batch or 1
+        graph = files.read_model(model)
+        data = files.read_arrays(calibration_data, [value.name for value in graph.inputs])
+        session = prepare(
+            model,
+            graph,
+            data,
+            peers,
+            batch=batch,
+            target=target,
+            ranges=ranges,
+            with_float=with_float,
+            stage=ui.status,
+        )
+    elif peers or with_float or calibration_data:
+        raise InputError("--against, --float and --calibration-data need the .onnx model, not a compiled library")
+    else:
+        session = Session(sqc.load(model))
+    if source is not None:
+        data = files.read_arrays(source, [spec.name for spec in session.model.inputs])
+    comparison = compare(
+        session.model,
+        choose_samples(session.model, data, batch),
+        session.rivals,
+        name=model.name,
+        threads=threads,
+        own=session.own,
+        seconds=seconds,
+        rounds=rounds,
+        versions=session.model.description.get("versions", {}),
+    )
+    print_comparison(comparison, None if all_steps else TOP_STEPS)
+    if json_path:
+        files.write_json(json_path, comparison.to_dict())
+
+
+def choose_samples(model: Model, data: dict[str, np.ndarray] | None, batch: int | None) -> list[dict[str, np.ndarray]]:
+    """What the timed runs rotate over: pieces of ``data``, or random numbers. Raises InputError for another batch."""
+    from sqc.bench.compare import SAMPLES, random_samples
+    from sqc.bench.session import rotated
+
+    sizes = [variant.shapes[0][0] if variant.shapes[0] else 1 for variant in model.variants]
+    batch = batch or sizes[0]
+    if batch not in sizes:
+        raise InputError(f"the library was compiled for batch {', '.join(map(str, sizes))}, not {batch}")
+    if data is None:
+        return random_samples(model.variants[sizes.index(batch)].inputs)
+    samples = rotated(data, batch, SAMPLES)
+    if not samples:
+        raise InputError(f"the inputs hold less than one batch of {batch}")
+    return samples
+
+
+def print_comparison(comparison: Comparison, steps: int | None = None) -> None:
+    """The latencies with the ratio to each engine, and the slowest ``steps`` steps of sqc's model."""
+    from sqc.cli import ui
+
+    out = ui.console()
+    title = f"{comparison.model}, batch {comparison.batch}, {comparison.threads} thread(s)"
+    columns = ("median ms", "best ms", "quartiles ms", "runs", "sqc takes")
+    table = ui.table(title, "engine", *columns, right=columns)
+    ratios = comparison.ratios()
+    for name, timing in comparison.timings.items():
+        ratio = f"{ratios[name]:.2f} x its time" if name in ratios else ""
+        quartiles = " - ".join(map(ui.milliseconds, timing.quartiles))
+        table.add_row(
+            name, ui.milliseconds(timing.median), ui.milliseconds(timing.best), quartiles, str(timing.calls), ratio
+        )
+    out.print(table)
+    total = sum(seconds for _, seconds in comparison.profile) or 1.0
+    slowest = sorted(comparison.profile, key=lambda step: -step[1])[:steps]
+    profile = ui.table("slowest steps of sqc's model", "step", "ms", "share", right=("ms", "share"))
+    for name, seconds in slowest:
+        profile.add_row(name, ui.milliseconds(seconds), f"{seconds / total:.1%}")
+    rest = total - sum(seconds for _, seconds in slowest)
+    if len(slowest) < len(comparison.profile):
+        count = len(comparison.profile) - len(slowest)
+        profile.add_row(f"{count} others", ui.milliseconds(rest), f"{rest / total:.1%}")
+    out.print(profile)

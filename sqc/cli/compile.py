@@ -1,0 +1,125 @@
+"""``sqc compile``: an ONNX model and calibration data in, a shared library out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sqc.errors import CalibrationError, InputError
+
+if TYPE_CHECKING:
+    from sqc.calibration import Calibration
+    from sqc.ir import Graph
+    from sqc.passes.base import Pass
+
+INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(short_help="Compile a model to a shared library.")
+@click.argument("model", type=INPUT)
+@click.option("--calibration-data", type=INPUT, help="An .npz with one array an input, by name; or an .npy.")
+@click.option("--calibration", "saved", type=INPUT, help="A calibration that `sqc calibrate` saved.")
+@click.option("--float", "as_float", is_flag=True, help="Compile in float32, without calibration.")
+@click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
+@click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
+@click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
+@click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
+@click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
+@click.option("--print-after", multiple=True, metavar="PASS", help="Print the graph after this pass; repeatable.")
+@click.option("--json", "report_path", type=OUTPUT, help="Also write the report here.")
+def command(
+    model: Path,
+    calibration_data: Path | None,
+    saved: Path | None,
+    as_float: bool,
+    output: Path | None,
+    target: str,
+    batch: tuple[int, ...],
+    ranges: str | None,
+    exclude: tuple[str, ...],
+    print_after: tuple[str, ...],
+    report_path: Path | None,
+) -> None:
+    """Compile MODEL (.onnx, or a graph as text: .sqc) to one shared library of int8 kernels."""
+    import sqc
+    from sqc.calibration import DEFAULT_SEARCH
+    from sqc.cli import files, ui
+    from sqc.cli.report import print_report
+    from sqc.compiler import is_quantized
+    from sqc.schedules import Target
+
+    output = output or model.with_suffix(".so")
+    ranges = check_ranges(ranges or DEFAULT_SEARCH)
+    Target.parse(target)
+    printer = PassPrinter(print_after)
+    graph = files.read_model(model)
+    calibration: Calibration | None = None
+    if not as_float and not is_quantized(graph):
+        calibration = make_calibration(graph, calibration_data, saved, target)
+    elif calibration_data or saved:
+        why = "--float needs none" if as_float else f"{model} is quantized already"
+        raise InputError(f"calibration was given, but {why}: leave it out")
+    with ui.progress("compiling kernels") as move:
+        compiled = sqc.compile(
+            graph,
+            calibration,
+            target=target,
+            batch=batch[0] if len(batch) == 1 else batch,
+            ranges=ranges,
+            exclude=exclude,
+            after=printer.after if print_after else None,
+            progress=move,
+        )
+    compiled.save(output)
+    if report_path:
+        files.write_json(report_path, compiled.report.to_dict())
+    print_report(compiled.report)
+    ui.say(f"wrote {output} ({ui.kilobytes(output.stat().st_size)})")
+
+
+def make_calibration(graph: Graph, data: Path | None, saved: Path | None, target: str = "native") -> Calibration:
+    """The calibration that the options ask for: a saved one, or a new one from data. Raises CalibrationError."""
+    import sqc
+    from sqc.calibration import Calibration
+    from sqc.cli import files, ui
+
+    if (data is None) == (saved is None):
+        raise CalibrationError(
+            "int8 needs one of --calibration-data FILE.npz (a few hundred typical inputs) and --calibration FILE "
+            "(saved by `sqc calibrate`)"
+        )
+    if saved is not None:
+        return Calibration.load(saved)
+    assert data is not None
+    batches = files.calibration_batches(data, graph)
+    with ui.progress("calibrating") as move:
+        return sqc.calibrate(graph, batches, target=target, progress=move)
+
+
+def check_ranges(name: str) -> str:
+    """``name`` if a range search has it. Raises InputError before any work is done."""
+    from sqc.calibration import search_names
+
+    if name not in search_names():
+        raise InputError(f"unknown range search '{name}'; known: {', '.join(search_names())}")
+    return name
+
+
+class PassPrinter:
+    """Prints the graph after each run of the passes asked for. Raises CompileError for unknown names."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        from sqc.passes import pipeline
+
+        pipeline.select(names)
+        self._names = frozenset(names)
+        self._runs: Counter[str] = Counter()
+
+    def after(self, step: Pass, graph: Graph) -> None:
+        self._runs[step.name] += 1
+        if step.name in self._names:
+            click.echo(f"// after {step.name}, run {self._runs[step.name]}\n{graph}\n")

@@ -1,0 +1,78 @@
+"""What commands share in talking to a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+    from rich.table import Table
+
+PIPE_WIDTH = 160
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console; into a file or pipe it writes wide lines and no colours."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, markup=False)
+
+
+def say(message: str) -> None:
+    """A line on stdout that is never wrapped."""
+    console().print(message, soft_wrap=True)
+
+
+def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns named in ``right`` hold numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    result = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        result.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return result
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr (nothing if that is no terminal), moved by ``(done, total)``; total 0 is unknown."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    terminal = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal, redirect_stdout=False) as bar:
+        tasks: list[TaskID] = []
+
+        def move(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(bar.add_task(title, total=None))
+            bar.update(tasks[0], completed=done, total=total or None)
+
+        yield move
+
+
+@contextmanager
+def status(message: str) -> Iterator[None]:
+    """A spinner on stderr while something runs that cannot tell how far it is."""
+    terminal = console(stderr=True)
+    if not terminal.is_terminal:
+        yield
+        return
+    with terminal.status(message):
+        yield
+
+
+def kilobytes(size: int) -> str:
+    return f"{size / 1024:,.0f} KiB"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits that matter, from microseconds to seconds."""
+    value = seconds * 1e3
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"

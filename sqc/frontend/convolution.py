@@ -1,0 +1,27 @@
+"""Convolution over one or two axes."""
+
+from __future__ import annotations
+
+from sqc.frontend.node import Node, Unsupported
+from sqc.frontend.table import handler
+from sqc.frontend.windows import read_window, result_2d, spatial_extents, to_2d
+from sqc.ir import Value
+
+
+@handler("Conv")
+def conv(node: Node) -> Value:
+    x, weights = node.value(0), node.known(1)
+    extents = spatial_extents(node, x)
+    kernel = weights.shape[2:]
+    if weights.ndim != x.type.rank or node.integers("kernel_shape", kernel) != kernel:
+        raise Unsupported(f"weights of shape {list(weights.shape)} do not fit the operand or kernel_shape")
+    window = read_window(node, extents, kernel)
+    line = len(extents) == 1
+    if line:
+        operands = [to_2d(node, x), node.constant(weights[:, :, None, :], f"{node.operand_name(1)}/2d")]
+    else:
+        operands = [x, node.value(1)]
+    if node.given(2):
+        node.known(2)
+        operands.append(node.value(2))
+    return result_2d(node, "conv2d", *operands, line=line, groups=node.integer("group"), **window.attributes())

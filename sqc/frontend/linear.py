@@ -1,0 +1,91 @@
+"""Gemm and MatMul by a constant, as fully connected layers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sqc.frontend.node import Node, Unsupported
+from sqc.frontend.table import handler
+from sqc.ir import Value
+
+
+@handler("Gemm")
+def gemm(node: Node) -> Value:
+    """``alpha * op(A) @ op(B) + beta * C`` with a constant B."""
+    alpha, beta = node.number("alpha"), node.number("beta")
+    x = node.value(0)
+    if x.type.rank != 2:
+        raise Unsupported(f"its operand A has rank {x.type.rank}", "rank 2")
+    if node.integer("transA"):
+        x = node.step("transpose", x, perm=(1, 0))
+    weights = node.known(1)
+    transposed = bool(node.integer("transB"))
+    if transposed and alpha == 1:
+        w = node.value(1)
+    else:
+        oriented = weights if transposed else weights.T
+        w = node.constant(_scaled(oriented, alpha), f"{node.operand_name(1)}/weights")
+    if not node.given(2) or beta == 0:
+        return node.result("fully_connected", x, w)
+    c, outputs = node.tensor(2), w.type.shape[0]
+    if isinstance(c, np.ndarray) and c.size in (1, outputs) and c.shape[-1:] in ((), (1,), (outputs,)):
+        return node.result("fully_connected", x, w, _bias(node, outputs, beta))
+    y = node.step("fully_connected", x, w)
+    added = node.value(2)
+    if beta != 1:
+        added = node.step("mul", added, node.constant(np.float32(beta)))
+    return node.result("add", y, added)
+
+
+def _bias(node: Node, outputs: int, beta: float) -> Value:
+    c = node.known(2)
+    if c.shape == (outputs,) and beta == 1:
+        return node.value(2)
+    return node.constant(np.broadcast_to(_scaled(c.reshape(-1), beta), (outputs,)), f"{node.operand_name(2)}/bias")
+
+
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    return array if factor == 1 else (array * np.float64(factor)).astype(np.float32)
+
+
+@handler("MatMul")
+def matmul(node: Node) -> Value:
+    a, b = node.tensor(0), node.tensor(1)
+    if isinstance(a, Value) and isinstance(b, Value):
+        raise Unsupported("both operands are computed at run time", "one constant operand")
+    if isinstance(a, Value):
+        return _by_constant(node, a)
+    return _constant_by(node, node.value(1))
+
+
+def _by_constant(node: Node, x: Value) -> Value:
+    """``x[..., K] @ matrix[K, N]`` as one fully connected layer on ``[prod(...), K]``."""
+    matrix, shape = node.known(1), x.type.shape
+    depth = matrix.shape[max(matrix.ndim - 2, 0)] if matrix.ndim else 0
+    if math.prod(matrix.shape[:-2]) != 1:
+        raise Unsupported(f"its constant operand is a batch of matrices {list(matrix.shape)}", "one matrix")
+    if shape[-1:] != (depth,):
+        raise Unsupported(f"operands of shapes {list(shape)} and {list(matrix.shape)} do not fit")
+    w = node.constant(matrix.reshape(depth, -1).T, f"{node.operand_name(1)}/weights")
+    if matrix.ndim == 2 and len(shape) == 2:
+        return node.result("fully_connected", x, w)
+    rows = node.step("reshape", x, shape=(math.prod(shape[:-1]), depth)) if len(shape) != 2 else x
+    leading = (1,) * max(matrix.ndim - max(len(shape), 2), 0)
+    result = leading + shape[:-1] + (matrix.shape[-1:] if matrix.ndim > 1 else ())
+    return node.result("reshape", node.step("fully_connected", rows, w), shape=result)
+
+
+def _constant_by(node: Node, x: Value) -> Value:
+    """``matrix[M, K] @ x[..., K, N]``, computed transposed."""
+    matrix, shape = node.known(0), x.type.shape
+    if matrix.ndim != 2 or len(shape) < 2:
+        raise Unsupported("a constant first operand must be a matrix, the other at least one", "a constant of rank 2")
+    swap = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+    columns = node.step("transpose", x, perm=swap)
+    if len(shape) == 2:
+        return node.result("transpose", node.step("fully_connected", columns, node.value(0)), perm=swap)
+    rows = node.step("reshape", columns, shape=(math.prod(columns.type.shape[:-1]), shape[-2]))
+    y = node.step("fully_connected", rows, node.value(0))
+    return node.result("transpose", node.step("reshape", y, shape=(*shape[:-2], shape[-1], matrix.shape[0])), perm=swap)

@@ -1,0 +1,100 @@
+"""Windows of convolution and pooling: strides, dilations, explicit and automatic padding, rounding up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqc.frontend.node import Node, Unsupported
+from sqc.ir import Value
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window over one or two axes. ``extra`` is what rounding up adds behind ``after``."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    extra: tuple[int, ...]
+
+    def attributes(self) -> dict[str, Any]:
+        """Strides, dilations, pads and layout of a two-dimensional op; of one axis the height is 1."""
+        missing = 2 - len(self.kernel)
+        after = tuple(pad + extra for pad, extra in zip(self.after, self.extra, strict=True))
+        return {
+            "strides": (1,) * missing + self.strides,
+            "dilations": (1,) * missing + self.dilations,
+            "pads": (0,) * missing + self.before + (0,) * missing + after,
+            "layout": "NCHW",
+        }
+
+    def kernel_2d(self) -> tuple[int, ...]:
+        return (1,) * (2 - len(self.kernel)) + self.kernel
+
+
+def spatial_extents(node: Node, x: Value) -> tuple[int, ...]:
+    """The extents behind batch and channels: one or two."""
+    if x.type.rank not in (3, 4):
+        raise Unsupported(f"its operand has rank {x.type.rank}", "rank 3 (one spatial axis) or rank 4 (two)")
+    return x.type.shape[2:]
+
+
+def read_window(node: Node, extents: Sequence[int], kernel: Sequence[int], ceil: bool = False) -> Window:
+    """The window that a node's attributes describe over an operand of the given spatial extents."""
+    rank = len(extents)
+    strides = node.integers("strides", (1,) * rank)
+    dilations = node.integers("dilations", (1,) * rank)
+    pads = node.integers("pads", (0,) * 2 * rank)
+    auto = node.string("auto_pad", "NOTSET")
+    if not len(kernel) == len(strides) == len(dilations) == len(pads) / 2 == rank:
+        raise Unsupported(f"kernel, strides, dilations and pads do not fit {rank} spatial axes")
+    if min(*kernel, *strides, *dilations) < 1:
+        raise Unsupported("kernel, strides and dilations must be positive")
+    if min(pads) < 0:
+        raise Unsupported(f"negative pads {list(pads)}", "a Slice before the node")
+    spans = [dilation * (size - 1) + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    before, after = list(pads[:rank]), list(pads[rank:])
+    if auto == "VALID":
+        before, after = [0] * rank, [0] * rank
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        for i in range(rank):
+            total = max((-(-extents[i] // strides[i]) - 1) * strides[i] + spans[i] - extents[i], 0)
+            smaller, larger = total // 2, total - total // 2
+            before[i], after[i] = (smaller, larger) if auto == "SAME_UPPER" else (larger, smaller)
+    elif auto != "NOTSET":
+        raise Unsupported(f"auto_pad is {auto!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID")
+    extra = [0] * rank
+    if ceil:
+        extra = [_extra(extents[i], spans[i], strides[i], before[i], after[i]) for i in range(rank)]
+    return Window(tuple(kernel), strides, dilations, tuple(before), tuple(after), tuple(extra))
+
+
+def _extra(extent: int, span: int, stride: int, before: int, after: int) -> int:
+    """What must be padded further so that rounding down gives the extent that rounding up asks for."""
+    room = extent + before + after - span
+    rounded_up = -(-room // stride)
+    # A last window that would start in the padding behind the data does not count.
+    if rounded_up * stride >= extent + before:
+        rounded_up -= 1
+    return max(rounded_up * stride - room, 0)
+
+
+def to_2d(node: Node, x: Value) -> Value:
+    """``[N, C, W]`` as ``[N, C, 1, W]``; rank 4 as it is."""
+    if x.type.rank == 4:
+        return x
+    batch, channels, width = x.type.shape
+    return node.step("reshape", x, shape=(batch, channels, 1, width))
+
+
+def result_2d(node: Node, kind: str, *operands: Value, line: bool, **attributes: Any) -> Value:
+    """Emit a two-dimensional op as the node's result; with ``line`` the height is dropped again."""
+    if not line:
+        return node.result(kind, *operands, **attributes)
+    y = node.step(kind, *operands, **attributes)
+    batch, channels, _, width = y.type.shape
+    return node.result("reshape", y, shape=(batch, channels, width))

@@ -1,0 +1,53 @@
+"""Other engines on the digits model: their float output is right, their int8 output near."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from sqc.bench import peers
+from sqc.bench.compare import Rival
+from sqc.bench.static_model import static_model
+from sqc.errors import InputError
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"
+NEEDS = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino", "nncf")}
+
+
+def test_unknown_engine() -> None:
+    with pytest.raises(InputError, match=r"unknown engine 'turtle'.* onnxruntime, openvino"):
+        peers.load_peer("turtle")
+
+
+def test_missing_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError("no", name="nncf")
+
+    monkeypatch.setattr(peers, "import_module", missing)
+    with pytest.raises(InputError, match=r"nncf is not installed: pip install 'sqc\[bench\]'"):
+        peers.load_peer("openvino")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_outputs(name: str, batch: int) -> None:
+    for package in NEEDS[name]:
+        pytest.importorskip(package, exc_type=ImportError)
+    rng = np.random.default_rng(0)
+    samples = [{"image": rng.integers(0, 17, (batch, 1, 8, 8)).astype(np.float32)} for _ in range(4)]
+    rival = Rival.prepare(peers.load_peer(name), static_model(DIGITS, batch), samples)
+    reference = ReferenceEvaluator(str(DIGITS))
+    runners = rival.runners(threads=1)
+    assert list(runners) == [f"{name} float", f"{name} int8"]
+    for key, runner in runners.items():
+        runner.bind(samples)
+        for index, sample in enumerate(samples):
+            runner.step(index)
+            (expected,) = reference.run(None, sample)
+            assert isinstance(expected, np.ndarray)
+            tolerance = 1e-4 if key.endswith("float") else 0.25 * np.abs(expected).max()
+            np.testing.assert_allclose(runner.outputs()["logits"], expected, rtol=1e-4, atol=tolerance)

@@ -1,0 +1,66 @@
+"""Convolutions are bit-exact for any shape, on both instruction sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.schedules.cases import Case, check
+
+TARGETS = ["x86-64-v3", "avx512vnni-emulated"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    x: tuple[int, int, int, int]
+    outputs: int
+    kernel: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+SHAPES = [
+    Shape((1, 8, 8, 16), 16, pads=(1, 1, 1, 1)),
+    Shape((2, 7, 9, 13), 20, pads=(1, 0, 2, 1), strides=(2, 1)),
+    Shape((1, 15, 15, 4), 32, (7, 7), strides=(2, 2), pads=(3, 3, 3, 3)),
+    Shape((1, 9, 11, 3), 16, strides=(2, 2), pads=(0, 0, 1, 1)),
+    Shape((1, 12, 12, 16), 16),
+    Shape((3, 5, 5, 32), 48, (1, 1), strides=(2, 2)),
+    Shape((1, 10, 10, 8), 40, (3, 2), dilations=(2, 3), pads=(2, 1, 2, 2)),
+    Shape((1, 6, 6, 64), 64, groups=4, pads=(1, 1, 1, 1)),
+    Shape((1, 6, 6, 32), 32, groups=8, pads=(1, 1, 1, 1)),
+    Shape((1, 5, 7, 9), 6, groups=3, pads=(1, 1, 1, 1)),
+    Shape((1, 5, 4, 130), 17, (1, 3), pads=(0, 1, 0, 1)),
+    Shape((1, 1, 40, 8), 16, (1, 5), pads=(0, 2, 0, 2)),
+    Shape((1, 2, 2, 16), 16, (3, 3), pads=(1, 1, 1, 1)),
+    Shape((2, 3, 5, 20), 24, (1, 1)),
+    Shape((1, 8, 8, 16), 16, pads=(1, 1, 1, 1), groups=16),
+    Shape((2, 7, 9, 32), 32, pads=(1, 0, 1, 1), groups=32, strides=(2, 2)),
+    Shape((1, 9, 8, 20), 20, (5, 5), pads=(2, 2, 2, 2), groups=20),
+    Shape((1, 9, 10, 48), 48, (4, 3), groups=48, dilations=(1, 2)),
+    Shape((1, 6, 6, 16), 16, groups=16),
+    Shape((1, 1, 50, 16), 16, (1, 7), groups=16, pads=(0, 3, 0, 3)),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_requantized(target: str, shape: Shape) -> None:
+    case = Case(seed=shape.outputs)
+    depth = shape.x[3] // shape.groups
+    acc = case.emit(
+        "qconv2d",
+        case.u8(*shape.x),
+        case.s8(shape.outputs, depth, *shape.kernel),
+        case.bias(shape.outputs),
+        strides=shape.strides,
+        pads=shape.pads,
+        dilations=shape.dilations,
+        groups=shape.groups,
+        layout="NHWC",
+    )
+    case.requantize(acc, 9000 * (depth * shape.kernel[0] * shape.kernel[1]) ** 0.5)
+    check(case, target)

@@ -1,0 +1,48 @@
+"""Matrix products are bit-exact for any shape, on both instruction sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from sqc.schedules import Kernel, Target, lower
+from tests.schedules.cases import Case, check
+
+TARGETS = ["x86-64-v3", "avx512vnni-emulated"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(1, 64, 16), (4, 16, 32), (7, 13, 10), (1, 129, 100), (130, 40, 48), (3, 1, 1)])
+def test_requantized(target: str, shape: tuple[int, int, int]) -> None:
+    rows, depth, columns = shape
+    case = Case(seed=rows)
+    acc = case.emit("qfully_connected", case.u8(rows, depth), case.s8(columns, depth), case.bias(columns))
+    case.requantize(acc, 9000 * depth**0.5)
+    check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_accumulators(target: str) -> None:
+    case = Case()
+    case.emit("qfully_connected", case.u8(5, 33), case.s8(24, 33), case.bias(24))
+    check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("columns", [64, 24])
+def test_residual_and_lookup(target: str, columns: int) -> None:
+    case = Case(columns)
+    acc = case.emit("qfully_connected", case.u8(9, 32), case.s8(columns, 32), case.bias(columns))
+    y = case.requantize(acc, 50000, case.u8(9, columns), case.u8(columns), lo=20, hi=200)
+    case.requantize(case.lookup(y), 60, case.u8(9, columns), case.u8(9, 1), zero_point=-3, dtype="int8", lo=-128, hi=100)
+    check(case, target)
+
+
+def test_equal_structure_shares_code() -> None:
+    def kernel(seed: int, columns: int) -> Kernel:
+        case = Case(seed)
+        acc = case.emit("qfully_connected", case.u8(4, 8), case.s8(columns, 8), case.bias(columns))
+        case.requantize(acc, 1.0)
+        return lower(case.op(), Target.parse("x86-64-v3"))
+
+    assert kernel(1, 16).key == kernel(2, 16).key != kernel(1, 32).key
+    assert kernel(1, 16).object("k") == kernel(2, 16).object("k")
