@@ -310,7 +310,7 @@ class _Folder:
         counts = np.maximum(tap_counts(height, width, op.attributes), 1)
         if (counts == counts.flat[0]).all():
             return np.array(counts.flat[0])
-        return counts if channels_first else counts[:, :, None]
+        return counts if channels_first else np.asarray(counts[:, :, None])
 
     def reduce_mean(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])

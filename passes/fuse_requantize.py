@@ -25,8 +25,7 @@ class FuseRequantize:
     lookup(requantize(x, y, M, N))                                                            ->  fused
     chains such as pad(transpose(quantize(x)))                                                ->  fused
 
-    Constants become operands. So that like layers have like bodies, names inside a body are numbers, and weights lose
-    their scales, which are in the multipliers already.
+    Constants become operands. Weights lose their scales, which are in the multipliers already.
     """
 
     name: ClassVar[str] = "fuse-requantize"
@@ -123,9 +122,9 @@ def _fuse(rewriter: Rewriter, chain: Sequence[Op]) -> Value:
         for operand in op.operands:
             if operand not in inside:
                 operands.append(_operand(rewriter, operand))
-                inside[operand] = body.input(str(len(inside)), operands[-1].type)
-        name = str(len(inside))
-        inside[op.result] = body.emit(op.kind, [inside[operand] for operand in op.operands], op.attributes, name=name)
+                inside[operand] = body.input(operand.name, operands[-1].type)
+        terms = [inside[operand] for operand in op.operands]
+        inside[op.result] = body.emit(op.kind, terms, op.attributes, name=op.result.name, source=op.source)
     body.outputs = {"result": inside[chain[-1].result]}
     source = next((op.source for op in chain if op.source), "")
     return rewriter.emit("fused", operands, {"body": body.finish()}, name=chain[-1].result.name, source=source)

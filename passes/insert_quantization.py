@@ -13,7 +13,7 @@ from sqc.errors import CompileError
 from sqc.ir import Graph, Quantization, Rewriter, Value
 from sqc.ops.quantization import clamp
 from sqc.passes.base import Notes
-from sqc.passes.rounding import KNOWN_RANGES, place
+from sqc.passes.rounding import KNOWN_RANGES, place, useful_range
 
 
 def observed_values(graph: Graph, exclude: Collection[str] = ()) -> list[Value]:
@@ -81,6 +81,10 @@ class InsertQuantization:
         if producer is not None and producer.kind in KNOWN_RANGES:
             return choose_qparams(*KNOWN_RANGES[producer.kind])
         scale, zero_point = self.qparams[value.name]
+        low, high = scale * (0 - zero_point), scale * (255 - zero_point)
+        least, most = useful_range(graph, value)
+        if low < least < high or low < most < high:
+            return choose_qparams(max(low, least), min(high, most))
         return float(np.float32(scale)), int(zero_point)
 
     def _check(self, graph: Graph) -> None:

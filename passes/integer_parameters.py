@@ -49,7 +49,7 @@ def fold_bias(op: Op, x: TensorType, weights: np.ndarray, scales: np.ndarray, bi
     if (reach > _LARGEST).any():
         channel = int(np.argmax(reach > _LARGEST))
         raise CompileError(_overflow(op, channel, float(reach[channel])))
-    return folded.astype(np.int32)
+    return np.asarray(folded.astype(np.int32))
 
 
 def check_sum(op: Op, taps: int) -> None:

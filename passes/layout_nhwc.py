@@ -58,6 +58,12 @@ class _Layout(Sweep):
         super().__init__(graph)
         self._held: dict[Value, tuple[Value, Permutation]] = {}
         self._placed: dict[tuple[Value, Permutation], Value] = {}
+        for value in graph.inputs:
+            if _feeds_images(graph, value):
+                original = super().map(value)
+                self._placed[value, identity(4)] = original
+                self._held[value] = (original, identity(4))
+                self._held[value] = (self.place(value, channels_last(4)), channels_last(4))
 
     def map(self, value: Value) -> Value:
         """The new value with the axes in the model's order."""
@@ -117,6 +123,18 @@ class _Layout(Sweep):
     def _source(self, value: Value) -> str:
         op = self.graph.producer(value)
         return value.name if op is None else op.source
+
+
+def _feeds_images(graph: Graph, value: Value) -> bool:
+    """Whether an NCHW convolution or pool reads ``value``, perhaps through ops that keep the order of axes."""
+    reached, found = {value}, False
+    for op in graph.ops:
+        if reached.intersection(op.operands):
+            if op.kind in WINDOWED:
+                found = found or op.string("layout") == "NCHW"
+            elif op.kind in _KEEP_ORDER and op.result.type.rank == 4:
+                reached.add(op.result)
+    return found
 
 
 def _windowed(sweep: _Layout, op: Op) -> bool:
@@ -245,10 +263,13 @@ def _fully_connected(sweep: _Layout, op: Op) -> bool:
     return sweep.emit_held(op, operands, identity(2))
 
 
+WINDOWED = ("conv2d", "max_pool", "average_pool")
+_KEEP_ORDER = (*UNARY, *BINARY, "quantize", "dequantize", "concat", "batch_norm", "pad", "slice")
+
 _Handler: TypeAlias = Callable[[_Layout, Op], bool]
 
 _HANDLERS: Mapping[str, _Handler] = {
-    **{kind: _windowed for kind in ("conv2d", "max_pool", "average_pool")},
+    **{kind: _windowed for kind in WINDOWED},
     **{kind: _unary for kind in (*UNARY, "quantize", "dequantize")},
     **{kind: _binary for kind in BINARY},
     "concat": _concat,

@@ -178,7 +178,7 @@ def _hard_sigmoid_behind_linear(sweep: Sweep, op: Op) -> Value | None:
 def _affine_then_clip(
     sweep: Sweep, op: Op, reader: Op, scale: float, shift: float, ends: tuple[float, float]
 ) -> Value | None:
-    """In place of ``op``: what ``reader`` reads, if that is a linear op's result, as ``scale * it + shift``, clipped."""
+    """In place of ``op``: the linear result that ``reader`` reads, as ``scale * it + shift``, clipped."""
     x = reader.operands[0]
     for axis, channels in enumerate(x.type.shape):
         linear = find_linear(sweep, x, axis, reader)

@@ -66,9 +66,9 @@ class _Padder:
             elif not lanes.is_plain:
                 self.lanes[op.result] = lanes
         for value in dict.fromkeys(self.graph.outputs.values()):
-            op = self.graph.producer(value)
-            if op is not None:
-                self.rewriter.replace(op, self.plain(value))
+            producer = self.graph.producer(value)
+            if producer is not None:
+                self.rewriter.replace(producer, self.plain(value))
                 self.lanes.pop(value, None)
         return self.rewriter.finish()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqc.ir import Graph, Op, Quantization, Rewriter, Value
 from sqc.passes.base import Notes
@@ -68,7 +68,7 @@ class RequantizeConcat:
         rewriter.keep(op, operands)
 
 
-def _attributes(quantization: Quantization) -> dict[str, float | int]:
+def _attributes(quantization: Quantization) -> dict[str, Any]:
     return {"scale": quantization.scale[0], "zero_point": quantization.zero_point[0]}
 
 

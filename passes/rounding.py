@@ -7,6 +7,7 @@ behind a function is computed before the rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -112,6 +113,20 @@ def function_operand(graph: Graph, op: Op) -> Value | None:
             if constant[1 - i] and not graph.is_constant(op.operands[i]) and op.operands[i].type == op.result.type:
                 return op.operands[i]
     return None
+
+
+def useful_range(graph: Graph, value: Value) -> tuple[float, float]:
+    """The interval outside of which no reader of ``value`` tells numbers apart: its readers may be constant there."""
+    low, high = math.inf, -math.inf
+    for op in graph.users(value):
+        if op.kind == "hard_swish":
+            bounds = (-3.0, math.inf)
+        elif op.kind == "hard_sigmoid" and op.number("alpha") > 0:
+            bounds = (-op.number("beta") / op.number("alpha"), (1.0 - op.number("beta")) / op.number("alpha"))
+        else:
+            return (-math.inf, math.inf)
+        low, high = min(low, bounds[0]), max(high, bounds[1])
+    return (low, high) if low < high and not graph.is_output(value) else (-math.inf, math.inf)
 
 
 def levels_behind(graph: Graph, value: Value) -> Value | None:

@@ -20,6 +20,18 @@ def lower(op: Op, target: Target) -> Kernel:
         return lower_fully_connected(pattern, target)
     if anchor.kind == "qconv2d" and anchor.string("layout") == "NHWC":
         return _convolution(pattern, target)
+    if anchor.kind == "conv2d":
+        from sqc.schedules.float_conv2d import lower_float_conv2d
+
+        return lower_float_conv2d(op, target)
+    if anchor.kind == "fully_connected":
+        from sqc.schedules.float_conv2d import lower_float_fully_connected
+
+        return lower_float_fully_connected(op, target)
+    if anchor.kind == "softmax":
+        from sqc.schedules.softmax import lower_softmax
+
+        return lower_softmax(op, target)
     from sqc.schedules.chain import lower_chain
     from sqc.schedules.injective import FORMULAS
 

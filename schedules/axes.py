@@ -9,7 +9,7 @@ from sqc.schedules.chain import Chain, Step
 from sqc.schedules.views import Shape
 
 ELEMENTWISE = frozenset({
-    "quantize", "dequantize", "requantize", "lookup", "qmul", "add", "sub", "mul", "div",
+    "copy", "quantize", "dequantize", "requantize", "lookup", "qmul", "add", "sub", "mul", "div",
     "relu", "clip", "sigmoid", "tanh", "hard_sigmoid", "hard_swish", "leaky_relu", "elu", "exp", "sqrt", "abs", "neg",
 })  # fmt: skip
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""

@@ -11,7 +11,7 @@ import numpy as np
 from sqc.ir import Value
 from sqc.schedules.conv2d import Window, stage_pixels
 from sqc.schedules.epilogue import Epilogue, epilogue_of
-from sqc.schedules.intrinsics import LANES, column
+from sqc.schedules.intrinsics import Column, column
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.target import Target
 
@@ -38,10 +38,10 @@ class Depthwise:
         tile = depthwise_tile(self, target)
         (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
         height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
-        channels = round_up(self.channels, LANES * tile.vectors * tile.parts)
+        channels = round_up(self.channels, weights.lanes * tile.vectors * tile.parts)
         x = te.placeholder((self.batch, *window.input, self.channels), "uint8", name="x")
         w = te.placeholder(
-            (channels // LANES, kw, LANES, round_up(kh, weights.depth)), weights.element, name="w"
+            (channels // weights.lanes, kw, weights.lanes, round_up(kh, weights.depth)), weights.element, name="w"
         )
         bias = te.placeholder((self.channels,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
@@ -56,7 +56,7 @@ class Depthwise:
             (self.batch, height, width, channels),
             lambda b, i, j, c: te.sum(
                 source(b, i * sy + ky * dy, j * sx + kx * dx, c).astype("int32")
-                * w(c // LANES, kx, c % LANES, ky).astype("int32"),
+                * w(c // weights.lanes, kx, c % weights.lanes, ky).astype("int32"),
                 [kx, ky],
             ),
             name="acc",
@@ -68,22 +68,22 @@ class Depthwise:
         )
         sch = Schedule(function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out]))
         size = window.span(tile.block, 0) * window.span(width, 1) * (channels // tile.parts)
-        self._schedule(sch, tile, target, stage_scope(size) if staged else None)
+        self._schedule(sch, tile, weights, stage_scope(size) if staged else None)
         return sch.mod["main"]
 
-    def _schedule(self, sch: Schedule, tile: Tile, target: Target, stage: str | None) -> None:
+    def _schedule(self, sch: Schedule, tile: Tile, weights: Column, stage: str | None) -> None:
         from sqc.schedules.microkernel import schedule_output, schedule_stage, schedule_zeros
 
         acc = sch.get_sblock("acc")
         b, y, x, c, kx, ky = sch.get_loops(acc)
         block, row = sch.split(y, [None, tile.block])
         column_tile, pixel = sch.split(x, [None, tile.rows])
-        part, channel_tile, vector, lane = sch.split(c, [tile.parts, None, tile.vectors, LANES])
+        part, channel_tile, vector, lane = sch.split(c, [tile.parts, None, tile.vectors, weights.lanes])
         sch.reorder(b, block, part, row, column_tile, channel_tile, kx, pixel, vector, lane, ky)
         task = sch.fuse(b, block, part)
         sch.reverse_compute_at(sch.get_sblock("out"), channel_tile)
         sch.set_scope(acc, 0, "local")
-        schedule_output(sch, 2)
+        schedule_output(sch, 2, weights.lanes)
         if stage:
             schedule_stage(sch, task, stage)
         if sch.get(task).extent.value > 1:
@@ -92,21 +92,22 @@ class Depthwise:
         for loop in (kx, pixel, vector):
             sch.unroll(loop)
         window = self.window
-        intrinsic = column(target).register(window.kernel[0], window.dilations[0], stage or "global")
+        intrinsic = weights.register(window.kernel[0], window.dilations[0], stage or "global")
         sch.tensorize(lane, intrinsic)
 
 
-def pack_columns(w: np.ndarray, depth: int, element: str) -> np.ndarray:
-    """Weights ``[C, kh, kw]`` as ``[C/16][kw][kh/depth][16][depth]``, filled up with zeros, one axis for the last three.
+def pack_columns(w: np.ndarray, format: Column) -> np.ndarray:
+    """Weights ``[C, kh, kw]`` as ``[C/lanes][kw][kh/depth][lanes][depth]``, filled up with zeros.
 
-    The shape is ``[C/16][kw][16][kh rounded up]``: that of the tensor that the intrinsic is described with.
+    Their shape is ``[C/lanes][kw][lanes][kh rounded up]``: that of the tensor that the intrinsic is described with.
     """
+    lanes, depth = format.lanes, format.depth
     channels, kh, kw = w.shape
-    c, height = -(-channels // LANES) * LANES, -(-kh // depth) * depth
-    full = np.zeros((c, height, kw), element)
+    c, height = -(-channels // lanes) * lanes, -(-kh // depth) * depth
+    full = np.zeros((c, height, kw), format.element)
     full[:channels, :kh] = w
-    split = full.reshape(c // LANES, LANES, height // depth, depth, kw).transpose(0, 4, 2, 1, 3)
-    return np.ascontiguousarray(split).reshape(c // LANES, kw, LANES, height)
+    split = full.reshape(c // lanes, lanes, height // depth, depth, kw).transpose(0, 4, 2, 1, 3)
+    return np.ascontiguousarray(split).reshape(c // lanes, kw, lanes, height)
 
 
 def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
@@ -117,7 +118,7 @@ def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
-            pack_columns(constants[w][:, 0], weights.depth, weights.element),
+            pack_columns(constants[w][:, 0], weights),
             constants[bias],
             *values.pack(constants),
             np.array((x.type.zero_point, *values.parameters), np.int32),

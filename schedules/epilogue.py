@@ -115,9 +115,9 @@ class EpilogueInputs:
         """The result at ``index`` of the domain.
 
         ``accumulator`` is the anchor's s32 value there (None where the anchor is the first step itself). The steps
-        take their zero points and limits from ``parameters[offset:]``.
+        take their zero points and limits (as bits of float32) from ``parameters[offset:]``.
         """
-        from sqc.schedules._tvm import te
+        from sqc.schedules._tvm import te, tirx
 
         sources: list[Expr | None] = [accumulator]
         for tensor, (shape, _) in zip(self.operands, self.epilogue.operands, strict=True):
@@ -137,7 +137,7 @@ class EpilogueInputs:
                 None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)
             ]
             t = te.round(weighted_sum(terms, zeros, multipliers))
-            lo, hi = (parameters(offset + i).astype("float32") for i in (1, 2))
+            lo, hi = (tirx.reinterpret("float32", parameters(offset + i)) for i in (1, 2))
             t = te.min(te.max(t, lo), hi)
             sources.append((t.astype("int32") + parameters(offset)).astype(step.dtype))
             offset += 3 + len(step.terms)
@@ -234,7 +234,7 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
                 )
             )
             z = op.integer("zero_point")
-            parameters += [z, op.integer("lo") - z, op.integer("hi") - z]
+            parameters += [z, float_bits(op.integer("lo") - z), float_bits(op.integer("hi") - z)]
             parameters += [value.type.zero_point for value in terms]
         numbers[op.result] = 1 + len(activations) + len(steps) - 1
     structure = Epilogue(
@@ -245,6 +245,11 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
     )
     outer = tuple(pattern.operand[value] for value in activations)
     return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters))
+
+
+def float_bits(value: int) -> int:
+    """The bits of ``float32(value)`` as an s32, as parameters hold the limits of a clamp."""
+    return int(np.float32(value).view(np.int32))
 
 
 def _terms(op: Op) -> tuple[Value, ...]:

@@ -34,7 +34,7 @@ class MatrixProduct:
         from sqc.schedules.tiling import matrix_tile
 
         product = dot(target)
-        tile = matrix_tile(self.rows, self.columns, self.depth, target)
+        tile = matrix_tile(self, target)
         rows, columns = round_up(self.rows, tile.block), round_up(self.columns, tile.parts * tile.columns)
         depth = round_up(self.depth, product.depth)
         steps = depth // product.depth

@@ -125,6 +125,7 @@ FORMULAS: dict[str, Formula] = {
     "lookup": _lookup,
     "qmul": _qmul,
     "batch_norm": _batch_norm,
+    "copy": lambda step, sources, numbers: sources[0],
     "reshape": lambda step, sources, numbers: reshape(sources[0], step.shape),
     "transpose": lambda step, sources, numbers: transpose(sources[0], step["perm"]),
     "slice": _slice,

@@ -89,10 +89,10 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
     sch.tensorize(lane, dot.register(stage or "global"))
 
 
-def schedule_output(sch: Schedule, axes: int) -> None:
+def schedule_output(sch: Schedule, axes: int, lanes: int = LANES) -> None:
     """Unroll and vectorize the innermost ``axes`` loops (the last over channels) of ``out``."""
     *outer, channel = sch.get_loops(sch.get_sblock("out"))[-axes:]
-    vector, lane = sch.split(channel, [None, LANES])
+    vector, lane = sch.split(channel, [None, lanes])
     for loop in (*outer, vector):
         sch.unroll(loop)
     sch.vectorize(lane)

@@ -1,29 +1,171 @@
-"""The model that picks tiles without tuning."""
+"""The model that picks tiles without tuning: estimated cycles, least wins.
+
+The estimates need only rank tiles. They count what binds an inner loop (arithmetic, loads), what a tile costs besides
+(epilogue, addresses), what staging costs, and how evenly the tasks spread over a few threads.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise
-from sqc.schedules.microkernel import Tile, round_up
+from sqc.schedules.fully_connected import MatrixProduct
+from sqc.schedules.intrinsics import LANES, column, dot
+from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up
 from sqc.schedules.target import Target
 
+THREADS = (2, 4, 8)
+"""Kernels shall spread evenly over these numbers of threads."""
+LAUNCH_CYCLES = 20_000.0
+"""Work below this does not repay waking other threads."""
+MOST_TASKS = 64
+WEIGHT_BYTES_PER_CYCLE = 16.0
+"""How fast weights come from a cache of second level."""
 
-def matrix_tile(rows: int, columns: int, depth: int, target: Target) -> Tile:
+
+@dataclass(frozen=True)
+class Work:
+    """``batch`` matrices of ``rows`` x ``columns`` accumulators, each a sum of ``steps`` dot products.
+
+    A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows. A register tile does not pass a
+    multiple of ``group`` columns. ``staged(block)`` gives the bytes that are staged for a block (0: none).
+    """
+
+    batch: int
+    rows: int
+    columns: int
+    steps: int
+    unit: int
+    group: int
+    staged: Callable[[int], int]
+
+
+def pick(work: Work, target: Target) -> Tile:
+    """The tile with the least estimate."""
+    return min(candidates(work, target), key=lambda tile: estimate(work, tile, target))
+
+
+def candidates(work: Work, target: Target) -> Iterator[Tile]:
+    """All tiles that the model compares."""
+    for rows, vectors in register_tiles(target):
+        if (rows > work.rows and rows > 1) or (vectors > 1 and work.group % (vectors * LANES)):
+            continue
+        column_tiles = -(-work.columns // (vectors * LANES))
+        whole = round_up(work.rows, rows)
+        step = math.lcm(rows, work.unit)
+        blocks = {step * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if step * n < work.rows}
+        for block in sorted(blocks | {whole}):
+            if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
+                continue
+            for parts in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32):
+                if parts <= column_tiles:
+                    yield Tile(rows, vectors, block, parts)
+
+
+def estimate(work: Work, tile: Tile, target: Target) -> float:
+    """Cycles, over one and several threads."""
+    blocks = -(-work.rows // tile.block)
+    column_tiles = -(-work.columns // (tile.columns * tile.parts))
+    scattered = work.unit % tile.rows != 0 and work.unit < work.rows
+    inner = work.steps * step_cycles(tile, target, scattered=scattered)
+    weights = work.steps * tile.columns * dot(target).depth / WEIGHT_BYTES_PER_CYCLE
+    vector_cycles = 9 if target.isa == "avx2" else 5
+    around = 12 + tile.rows * (tile.vectors * vector_cycles + (8 if scattered else 2))
+    staging = work.staged(tile.block) * (0.05 if target.isa == "avx2" else 0.04)
+    task = column_tiles * (tile.block // tile.rows * (inner + around) + weights) + staging
+    return spread(work.batch * blocks * tile.parts, task)
+
+
+def spread(tasks: int, cycles: float) -> float:
+    """The cycles that ``tasks`` take on one thread, plus a share of what several threads spend together."""
+    total = tasks * cycles
+    if tasks == 1:
+        return total + max(0.0, total - LAUNCH_CYCLES)
+    if total < LAUNCH_CYCLES or tasks > MOST_TASKS and cycles < LAUNCH_CYCLES:
+        return 3 * total
+    together = [threads * math.ceil(tasks / threads) * cycles for threads in THREADS]
+    return total + sum(together) / len(together) / 2
+
+
+def step_cycles(tile: Tile, target: Target, *, scattered: bool) -> float:
+    """Cycles of one step of the inner loop; ``scattered`` rows need an address each."""
+    rows, vectors = tile.rows, tile.vectors
+    if target.isa == "avx2":
+        arithmetic = 4 * rows * vectors + 2 * vectors
+        return max(arithmetic / 4, (arithmetic + rows + 2 * vectors) / 5.5)
+    # A vpdpbusd takes five cycles; where addresses exceed the general registers, they are loaded again.
+    loads = rows + vectors + (max(0, rows - 8) if scattered else 0)
+    return max(rows * vectors, loads / 2, 5.0)
+
+
+def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
+    """The (rows, vectors) whose accumulators fit into registers beside what the inner loop needs."""
+    for vectors in (1, 2, 3, 4):
+        for rows in range(1, 25):
+            if target.isa == "avx2":
+                fits = 2 * rows * vectors <= (12 if vectors == 1 else 8)
+            else:
+                fits = (rows + 1) * vectors + 1 <= 31
+            if fits:
+                yield rows, vectors
+
+
+def matrix_tile(problem: MatrixProduct, target: Target) -> Tile:
     """The tile of a matrix product."""
-    r = min(4, rows)
-    v = 1
-    return Tile(r, v, round_up(min(rows, 64), r), 1)
+    product = dot(target)
+    depth = round_up(problem.depth, product.depth)
+    staged = product.widens or depth != problem.depth
+    row_bytes = depth * (2 if product.widens else 1) if staged else 0
+    work = Work(
+        1,
+        problem.rows,
+        problem.columns,
+        depth // product.depth,
+        unit=1,
+        group=round_up(problem.columns, LANES),
+        staged=lambda block: block * row_bytes,
+    )
+    return pick(work, target)
 
 
 def convolution_tile(problem: Convolution, target: Target) -> Tile:
     """The tile of a convolution."""
-    oh, ow = problem.window.output
-    rows = min(4, oh * ow)
-    block = round_up(oh * ow, rows)
-    return Tile(rows, 1, block, 1)
+    product, window = dot(target), problem.window
+    depth = round_up(problem.depth, product.depth)
+    staged = product.widens or window.pads or depth != problem.depth
+    oh, ow = window.output
+    work = Work(
+        problem.batch,
+        oh * ow,
+        problem.groups * problem.columns,
+        window.kernel[0] * window.kernel[1] * depth // product.depth,
+        unit=ow,
+        group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
+        staged=lambda block: problem.stage_bytes(block, target) if staged else 0,
+    )
+    return pick(work, target)
 
 
 def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
-    """The tile of a depthwise convolution: ``rows`` pixels of a row, ``block`` rows of pixels."""
-    oh, ow = problem.window.output
-    return Tile(min(4, ow), 1, min(oh, 4), 1)
+    """The tile of a depthwise convolution: ``rows`` pixels of a row, ``block`` rows of pixels, one vector of channels."""
+    window, lanes = problem.window, column(target).lanes
+    oh, ow = window.output
+    pixels = min(range(1, min(ow, 7) + 1), key=lambda n: (round_up(ow, n), -n))
+    channel_tiles = -(-problem.channels // lanes)
+    tile_cycles = pixels * (10 + window.kernel[0] * window.kernel[1])
+    width = window.span(round_up(ow, pixels), 1)
+
+    def cycles(tile: Tile) -> float:
+        tiles = tile.block * -(-ow // pixels) * -(-channel_tiles // tile.parts)
+        staged = window.span(tile.block, 0) * width * problem.channels / tile.parts
+        if staged > STACK_BYTES:
+            return math.inf
+        task = tiles * tile_cycles + staged * (0.05 if staged < 24_000 else 0.08)
+        return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
+
+    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if channel_tiles % n == 0]
+    blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
+    return min((Tile(pixels, 1, block, part) for block in blocks for part in parts), key=cycles)

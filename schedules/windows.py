@@ -171,7 +171,7 @@ def schedule_reduction(schedule: Schedule) -> Function:
     tile = max(width for width in range(1, 65) if channels % width == 0) if in_vectors else 1
     column, lane = schedule.split(last, [None, tile])
     task = schedule.fuse(*outer, column)
-    schedule.compute_at(acc, task)
+    schedule.compute_at(acc, task, preserve_unit_loops=True)
     schedule.set_scope(acc, 0, "local")
     if tile > 1:
         schedule.vectorize(lane)

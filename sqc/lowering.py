@@ -123,9 +123,7 @@ class LoweredOp:
         return Plan((program,), bytes(blob), objects, target.cpu_features, sqc.NUMBER_RULES, description)
 
 
-def lower(
-    op: str | Op, *operands: TensorType | np.ndarray, target: str = "native", **attributes: Any
-) -> LoweredOp:
+def lower(op: str | Op, *operands: TensorType | np.ndarray, target: str = "native", **attributes: Any) -> LoweredOp:
     """Lower one operator for ``target``.
 
     ``op`` is a kind (see ``sqc.ir.kinds()``), with the types of its operands and its ``attributes``, or an op of a
@@ -143,7 +141,9 @@ def lower(
         raise CompileError(f"give the operand types of {kind}: sqc.lower({kind!r}, type, ...)")
     builder = Builder(kind)
     values = [
-        builder.constant(operand, f"constant{i}") if isinstance(operand, np.ndarray) else builder.input(f"x{i}", operand)
+        builder.constant(operand, f"constant{i}")
+        if isinstance(operand, np.ndarray)
+        else builder.input(f"x{i}", operand)
         for i, operand in enumerate(operands)
     ]
     builder.emit(kind, values, attributes, name="y")

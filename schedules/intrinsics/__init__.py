@@ -46,11 +46,12 @@ def dot(target: Target) -> Dot:
 class Column:
     """What a target multiplies in depthwise convolutions.
 
-    One intrinsic multiplies a column of neighbouring activations, for sixteen channels, with weights of type
+    One intrinsic multiplies a column of neighbouring activations, for ``lanes`` channels, with weights of type
     ``element``, of which ``depth`` neighbouring ones lie side by side.
     """
 
     name: str
+    lanes: int
     depth: int
     element: Literal["int8", "int16"]
 
@@ -62,8 +63,8 @@ class Column:
 def column(target: Target) -> Column:
     """The column product of a target; pure data."""
     if target.isa == "avx2":
-        return Column("avx2", 2, "int16")
-    return Column("portable" if target.emulated else "avx512vnni", 4, "int8")
+        return Column("avx2", 8, 2, "int16")
+    return Column("portable" if target.emulated else "avx512vnni", 16, 4, "int8")
 
 
 def _family(name: str) -> ModuleType:

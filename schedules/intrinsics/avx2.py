@@ -47,8 +47,9 @@ def register(scope: str) -> str:
 def register_column(height: int, step: int, scope: str) -> str:
     """Register a column of a depthwise convolution; returns its name.
 
-    Sixteen accumulators gain ``height`` vertical neighbours, ``step`` rows apart, of sixteen u8 channels in ``scope`` times s16 weights,
-    whose memory holds ``[height/2][16][2]``, filled up with zeros.
+    Eight accumulators gain ``height`` vertical neighbours, ``step`` rows apart, of eight u8 channels in ``scope`` times
+    s16 weights, whose memory holds ``[height/2][8][2]``, filled up with zeros. (Sixteen channels at once would not
+    leave enough registers.)
     """
     span = (height - 1) * step + 1
     padded = -(-height // 2) * 2
@@ -57,41 +58,37 @@ def register_column(height: int, step: int, scope: str) -> str:
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
         A = T.match_buffer(
-            a, (span, 1, 16), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+            a, (span, 1, 8), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
         )
-        B = T.match_buffer(b, (16, height), "int16", offset_factor=1, strides=[padded, 1])
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
+        B = T.match_buffer(b, (8, height), "int16", offset_factor=1, strides=[padded, 1])
+        C = T.match_buffer(c, (8,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:16], A[0:span, 0:1, 0:16], B[0:16, 0:height])
-            T.writes(C[0:16])
-            for half in T.unroll(2):
-                for pair in T.unroll(height // 2):
-                    C[T.ramp(half * 8, 1, 8)] = C[T.ramp(half * 8, 1, 8)] + T.call_llvm_pure_intrin(
-                        "int32x8",
-                        T.llvm_lookup_intrinsic_id("llvm.x86.avx2.pmadd.wd"),
-                        T.Cast(
-                            "int16x16",
-                            T.Shuffle(
-                                [
-                                    A.vload([pair * 2 * step, 0, half * 8], "uint8x8"),
-                                    A.vload([(pair * 2 + 1) * step, 0, half * 8], "uint8x8"),
-                                ],
-                                interleave,
-                            ),
+            T.reads(C[0:8], A[0:span, 0:1, 0:8], B[0:8, 0:height])
+            T.writes(C[0:8])
+            for pair in T.unroll(height // 2):
+                C[T.ramp(0, 1, 8)] = C.vload([0], "int32x8") + T.call_llvm_pure_intrin(
+                    "int32x8",
+                    T.llvm_lookup_intrinsic_id("llvm.x86.avx2.pmadd.wd"),
+                    T.Cast(
+                        "int16x16",
+                        T.Shuffle(
+                            [
+                                A.vload([pair * 2 * step, 0, 0], "uint8x8"),
+                                A.vload([(pair * 2 + 1) * step, 0, 0], "uint8x8"),
+                            ],
+                            interleave,
                         ),
-                        B.vload([0, pair * 32 + half * 16], "int16x16"),
-                    )
-                if height % 2 == 1:
-                    # Zero-extended to 32 bits, the last neighbour is paired with a zero.
-                    C[T.ramp(half * 8, 1, 8)] = C[T.ramp(half * 8, 1, 8)] + T.call_llvm_pure_intrin(
-                        "int32x8",
-                        T.llvm_lookup_intrinsic_id("llvm.x86.avx2.pmadd.wd"),
-                        T.reinterpret(
-                            "int16x16", T.Cast("int32x8", A.vload([span - 1, 0, half * 8], "uint8x8"))
-                        ),
-                        B.vload([0, height // 2 * 32 + half * 16], "int16x16"),
-                    )
+                    ),
+                    B.vload([0, pair * 16], "int16x16"),
+                )
+            if height % 2 == 1:
+                # Zero-extended to 32 bits, the last neighbour is paired with a zero.
+                C[T.ramp(0, 1, 8)] = C.vload([0], "int32x8") + T.call_llvm_pure_intrin(
+                    "int32x8",
+                    T.llvm_lookup_intrinsic_id("llvm.x86.avx2.pmadd.wd"),
+                    T.reinterpret("int16x16", T.Cast("int32x8", A.vload([span - 1, 0, 0], "uint8x8"))),
+                    B.vload([0, height // 2 * 16], "int16x16"),
+                )
 
-    return register_intrinsic(
-        f"sqc.column.avx2.{height}.{step}.{scope}", describe_column(height, step, padded, "int16", scope), implementation
-    )
+    description = describe_column(height, step, padded, 8, "int16", scope)
+    return register_intrinsic(f"sqc.column.avx2.{height}.{step}.{scope}", description, implementation)

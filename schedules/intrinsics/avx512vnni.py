@@ -67,5 +67,5 @@ def register_column(height: int, step: int, scope: str) -> str:
                 )
 
     return register_intrinsic(
-        f"sqc.column.avx512vnni.{height}.{step}.{scope}", describe_column(height, step, padded, "int8", scope), implementation
+        f"sqc.column.avx512vnni.{height}.{step}.{scope}", describe_column(height, step, padded, 16, "int8", scope), implementation
     )

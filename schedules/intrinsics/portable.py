@@ -49,21 +49,21 @@ def register(scope: str) -> str:
     return register_intrinsic(f"sqc.dot.portable.{scope}", describe(scope), implementation)
 
 
-def describe_column(height: int, step: int, padded: int, element: str, scope: str) -> Function:
+def describe_column(height: int, step: int, padded: int, lanes: int, element: str, scope: str) -> Function:
     """What a column of a depthwise convolution computes; see ``register_column``."""
     span = (height - 1) * step + 1
 
     @T.prim_func(s_tir=True)
     def description(a: T.handle, b: T.handle, c: T.handle) -> None:
         A = T.match_buffer(
-            a, (span, 1, 16), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+            a, (span, 1, lanes), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
         )
-        B = T.match_buffer(b, (16, height), element, offset_factor=1, strides=[padded, 1])
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
+        B = T.match_buffer(b, (lanes, height), element, offset_factor=1, strides=[padded, 1])
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:16], A[0:span, 0:1, 0:16], B[0:16, 0:height])
-            T.writes(C[0:16])
-            for i, k in T.grid(16, height):
+            T.reads(C[0:lanes], A[0:span, 0:1, 0:lanes], B[0:lanes, 0:height])
+            T.writes(C[0:lanes])
+            for i, k in T.grid(lanes, height):
                 with T.sblock("update"):
                     vi, vk = T.axis.remap("SR", [i, k])
                     C[vi] = C[vi] + T.Cast("int32", A[vk * step, 0, vi]) * T.Cast("int32", B[vi, vk])
@@ -100,5 +100,5 @@ def register_column(height: int, step: int, scope: str) -> str:
                 )
 
     return register_intrinsic(
-        f"sqc.column.portable.{height}.{step}.{scope}", describe_column(height, step, padded, "int8", scope), implementation
+        f"sqc.column.portable.{height}.{step}.{scope}", describe_column(height, step, padded, 16, "int8", scope), implementation
     )

@@ -48,7 +48,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             loaded = np.load(stream, allow_pickle=False)
             arrays = loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no readable .npz or .npy file: {error}") from error
+        raise InputError(f"{path} is no readable .npz or .npy file, or holds Python objects; write it anew") from error
     wanted = ", ".join(repr(name) for name in names)
     if isinstance(arrays, np.ndarray):
         if len(names) != 1:

@@ -5,7 +5,7 @@
     inputs.py       shapes and element types of the graph's inputs
     node.py         Node: what a handler sees of an ONNX node and how it emits ops
     table.py        operator type -> handler
-    folding.py      nodes whose inputs are all known
+    folding.py      results and types of nodes, as onnx itself evaluates and infers them
     batch.py        makes a graph hold for any batch
     elementwise.py, convolution.py, pooling.py, linear.py, movement.py, normalization.py    the handlers
 

@@ -1,15 +1,15 @@
-"""Nodes whose result is known at import: constants, shapes, and the arithmetic on them."""
+"""What onnx itself can tell of a node: its result where all inputs are known, else at least the types."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
 from sqc.frontend.node import Node, Tensor, Unsupported
-from sqc.ir import Value
+from sqc.ir import TensorType, Value
 
 _RANDOM = ("Random", "Bernoulli", "Multinomial")
 
@@ -54,3 +54,31 @@ def fold(proto: onnx.NodeProto, node: Node, opset: int) -> tuple[np.ndarray, ...
         raise Unsupported("its result is no tensor")
     by_name = dict(zip(outputs, map(np.asarray, results), strict=True))
     return tuple(by_name.get(name, np.empty(0)) for name in proto.output)
+
+
+def inferred_types(proto: onnx.NodeProto, tensors: Mapping[str, Tensor], opset: int) -> dict[str, TensorType]:
+    """The types of a node's float outputs as far as they are static; nothing where they cannot be inferred."""
+    inputs = {name: tensors[name] for name in proto.input if name in tensors}
+    try:
+        inferred = onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(proto.op_type, opset, proto.domain),
+            proto,
+            {name: _type_proto(tensor) for name, tensor in inputs.items()},
+            {name: onnx.numpy_helper.from_array(a) for name, a in inputs.items() if isinstance(a, np.ndarray)},
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+        )
+    except Exception:  # types are a help for better messages only
+        return {}
+    types: dict[str, TensorType] = {}
+    for name, inferred_type in inferred.items():
+        tensor = inferred_type.tensor_type
+        extents = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
+        if tensor.elem_type == onnx.TensorProto.FLOAT and tensor.HasField("shape") and min(extents, default=0) >= 0:
+            types[name] = TensorType(tuple(extents), "float32")
+    return types
+
+
+def _type_proto(tensor: Tensor) -> onnx.TypeProto:
+    shape = tensor.type.shape if isinstance(tensor, Value) else tensor.shape
+    dtype = np.dtype(tensor.type.dtype) if isinstance(tensor, Value) else tensor.dtype
+    return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(dtype), shape)

@@ -13,12 +13,12 @@ import onnx
 from sqc.errors import GraphError, ImportFailure
 from sqc.frontend import convolution, elementwise, linear, movement, normalization, pooling
 from sqc.frontend.batch import DependsOnBatch, open_batch
-from sqc.frontend.folding import fold, has_subgraph, is_known
+from sqc.frontend.folding import fold, has_subgraph, inferred_types, is_known
 from sqc.frontend.inputs import ModelInput, read_inputs
 from sqc.frontend.model_file import DEFAULT_DOMAINS, initializers, opset_of, read_model
 from sqc.frontend.node import FLOATS, Node, Tensor, Unsupported, as_float32, label
 from sqc.frontend.table import HANDLERS
-from sqc.ir import Builder, Graph, TensorType, Value, rebatch
+from sqc.ir import Builder, Graph, Value, rebatch
 
 FAMILIES = (convolution, elementwise, linear, movement, normalization, pooling)
 """The modules that fill the table of handlers."""
@@ -61,7 +61,9 @@ def import_onnx(
         one = graph if batch in (None, 1) else build(1)
         return rebatch(open_batch(one, build(2)), batch or 1)
     except (DependsOnBatch, ImportFailure) as error:
-        warnings.warn(f"{name} holds for batch {batch or 1} only: {error}", stacklevel=2)
+        warnings.warn(
+            f"{name} leaves its batch open, but can be imported for batch {batch or 1} only: {error}", stacklevel=2
+        )
         return graph
 
 
@@ -115,7 +117,6 @@ class _Import:
         self.rules = onnx.checker.C.CheckerContext()
         self.rules.ir_version = model.ir_version or onnx.IR_VERSION
         self.rules.opset_imports = {"": opset}
-        self._guesses: dict[str, TensorType] | None = None
 
     def run(self) -> Graph:
         for item in self.inputs:
@@ -205,8 +206,10 @@ class _Import:
         return next((precision for group in groups.values() for precision in group), "float32")
 
     def precision_of(self, name: str) -> str:
+        """The element type that the model gives a tensor; an empty string if there is none."""
         tensor = self.tensors.get(name)
-        return tensor.dtype.name if isinstance(tensor, np.ndarray) else self.precision.get(name, "")
+        known = tensor.dtype.name if isinstance(tensor, np.ndarray) else ""
+        return self.precision.get(name) or known
 
     def inline_branch(self, proto: onnx.NodeProto) -> bool:
         """Walk the branch of an If whose condition is known; False if it is not."""
@@ -226,12 +229,11 @@ class _Import:
         return True
 
     def guess(self, proto: onnx.NodeProto) -> None:
-        """Let the walk go on behind a node that is not supported, where the type of its outputs can be inferred."""
-        if self._guesses is None:
-            self._guesses = inferred_types(self.model, self.inputs, self.batch)
+        """Let the walk go on behind a node that is not supported, where the types of its outputs can be inferred."""
+        types = inferred_types(proto, self.tensors, self.opset)
         for name in filter(None, proto.output):
-            if name in self._guesses:
-                self.tensors[name] = Value(name, self._guesses[name])
+            if name in types:
+                self.define([name], [Value(name, types[name])])
             else:
                 self.lost.add(name)
 
@@ -283,25 +285,3 @@ def names_read(proto: onnx.NodeProto) -> Iterable[str]:
             yield from (output.name for output in graph.output)
             for inner in graph.node:
                 yield from names_read(inner)
-
-
-def inferred_types(model: onnx.ModelProto, inputs: Sequence[ModelInput], batch: int) -> dict[str, TensorType]:
-    """What shape inference says of float tensors, as far as it is static."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    shapes = {item.name: item.type(batch).shape for item in inputs}
-    for info in fixed.graph.input:
-        for dim, extent in zip(info.type.tensor_type.shape.dim, shapes.get(info.name, ()), strict=False):
-            dim.dim_value = extent
-    try:
-        graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    except Exception:  # only better messages depend on it
-        return {}
-    types: dict[str, TensorType] = {}
-    for info in (*graph.value_info, *graph.output):
-        tensor = info.type.tensor_type
-        static = tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
-        static = static and all(dim.dim_value >= 0 for dim in tensor.shape.dim)
-        if static and tensor.elem_type == onnx.TensorProto.FLOAT:
-            types[info.name] = TensorType(tuple(dim.dim_value for dim in tensor.shape.dim), "float32")
-    return types

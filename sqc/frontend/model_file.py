@@ -45,6 +45,9 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
     _load_external_data(model, label, folder)
     if model.functions:
         model = _inline(model, label)
+    for node in model.graph.node:
+        if node.domain in DEFAULT_DOMAINS:
+            node.domain = ""
     return model, label
 
 

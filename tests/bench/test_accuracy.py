@@ -17,7 +17,7 @@ def test_top1() -> None:
 
 def test_agreement() -> None:
     assert agreement(SCORES, SCORES * 2) == 1.0
-    assert agreement(SCORES, SCORES[[0, 3, 1, 2]]) == 0.25
+    assert agreement(SCORES, SCORES[[0, 3, 1, 2]]) == 0.5
 
 
 def test_relative_error() -> None:

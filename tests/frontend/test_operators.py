@@ -40,6 +40,12 @@ POOLING = [
     Case("AveragePool", [IMAGE], {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}),
     Case("AveragePool", [IMAGE], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
     Case("AveragePool", [IMAGE], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, oldest=10),
+    Case(
+        "AveragePool",
+        [(2, 4, 6, 9)],
+        {"kernel_shape": [3, 3], "strides": [2, 3], "pads": [0, 1, 1, 1], "ceil_mode": 1, "count_include_pad": 1},
+        oldest=19,
+    ),
     Case("AveragePool", [IMAGE], {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     Case("AveragePool", [IMAGE], {"kernel_shape": [2, 2], "dilations": [2, 2]}, oldest=19),
     Case("AveragePool", [LINE], {"kernel_shape": [3], "pads": [1, 1]}),

@@ -1,0 +1,56 @@
+"""The real models of SQC_TEST_DATA against ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sqc.frontend import import_onnx
+from sqc.ir import constant_data, format_graph, parse_graph, rebatch, verify
+from tests.frontend.nodes import assert_close, feeds_for, onnxruntime_oracle
+
+MODELS = (
+    "anomaly_fc_ae",
+    "cifar10_resnet20",
+    "cifar10_resnet32",
+    "imagenet_mobilenet_v1_0.5_160",
+    "imagenet_mobilenet_v2",
+    "imagenet_mobilenet_v3_small",
+    "imagenet_squeezenet1_1",
+    "kws_dscnn",
+    "mlperf_tiny_resnet8_cifar10",
+    "ultraface_slim_320",
+    "vww_mobilenet_v1_0.25_96",
+)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_real_model(name: str, test_data: Path) -> None:
+    import onnx
+
+    path = test_data / name / "model.onnx"
+    graph = import_onnx(path)
+    verify(graph)
+    assert parse_graph(format_graph(graph), constant_data(graph)) == graph
+    proto = onnx.load(path)
+    assert list(graph.outputs) == [output.name for output in proto.graph.output]
+    assert graph.dynamic_batch == (name != "ultraface_slim_320")
+    feeds = feeds_for(graph)
+    assert_close(graph.run(feeds), onnxruntime_oracle()(proto, feeds))
+
+
+def test_batch_of_a_real_model(test_data: Path) -> None:
+    import onnx
+
+    path = test_data / "kws_dscnn" / "model.onnx"
+    graph = import_onnx(path, batch=3)
+    assert graph == rebatch(import_onnx(path), 3)
+    feeds = feeds_for(graph)
+    assert_close(graph.run(feeds), onnxruntime_oracle()(onnx.load(path), feeds))
+
+
+def test_every_node_is_a_source(test_data: Path) -> None:
+    graph = import_onnx(test_data / "cifar10_resnet20" / "model.onnx")
+    assert all(op.source for op in graph.ops)
+    assert graph.ops[0].source == "/conv1/Conv"
