@@ -1,8 +1,9 @@
 """Latency of every model of the zoo beside ONNX Runtime and OpenVINO, at one and at two threads.
 
-    SQC_TEST_DATA=folder python examples/speed.py [--models a,b] [--threads 1,2] [--seconds 1] [--json out.json]
+    SQC_TEST_DATA=folder python examples/speed.py [--models a,b] [--threads 1,2] [--best] [--json out.json]
 
-Prints a table in Markdown; the figures are medians in milliseconds. Needs ``pip install 'sqc[bench]'``.
+Prints a table in Markdown; the figures are medians in milliseconds, or with ``--best`` the quickest runs, which say
+more on a machine that others use too. Needs ``pip install 'sqc[bench]'``.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def measure(model: ZooModel, peers: list[Peer], threads: list[int], seconds: flo
     ]
 
 
-def cells(comparison: Comparison) -> list[str]:
-    """A line of the table: every median, then sqc's time over that of the quickest int8 engine."""
-    medians = {name: timing.median for name, timing in comparison.timings.items()}
-    rivals = [name for name in medians if name != OWN and name.endswith("int8")]
+def cells(comparison: Comparison, best: bool) -> list[str]:
+    """A line of the table: every engine's time, then sqc's over that of the quickest int8 engine."""
+    times = {name: timing.best if best else timing.median for name, timing in comparison.timings.items()}
+    rivals = [name for name in times if name != OWN and name.endswith("int8")]
     ratio = ""
     if rivals:
-        best = min(rivals, key=lambda name: medians[name])
-        ratio = f"{comparison.ratios()[best]:.2f}"
-    figures = [f"{seconds * 1e3:.3f}" for seconds in medians.values()]
+        first = min(rivals, key=lambda name: times[name])
+        ratio = f"{times[OWN] / times[first] if best else comparison.ratios()[first]:.2f}"
+    figures = [f"{seconds * 1e3:.3f}" for seconds in times.values()]
     return [comparison.model, str(comparison.threads), *figures, ratio]
 
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--against", default="onnxruntime,openvino", help="engines by commas")
     parser.add_argument("--threads", default="1,2", help="numbers of threads by commas")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each engine, model and number of threads")
+    parser.add_argument("--best", action="store_true", help="show the quickest runs instead of medians")
     parser.add_argument("--json", type=Path, help="write all figures here")
     arguments = parser.parse_args()
     peers = [load_peer(name) for name in arguments.against.split(",") if name]
@@ -64,7 +66,7 @@ def main() -> None:
     for model in choose(arguments.models):
         for comparison in measure(model, peers, threads, arguments.seconds):
             comparisons.append(comparison)
-            print("| " + " | ".join(cells(comparison)) + " |", flush=True)
+            print("| " + " | ".join(cells(comparison, arguments.best)) + " |", flush=True)
         if arguments.json:
             content = [comparison.to_dict() for comparison in comparisons]
             arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -59,11 +59,10 @@ class _Layout(Sweep):
         self._held: dict[Value, tuple[Value, Permutation]] = {}
         self._placed: dict[tuple[Value, Permutation], Value] = {}
         for value in graph.inputs:
-            if _feeds_images(graph, value):
-                original = super().map(value)
-                self._placed[value, identity(4)] = original
-                self._held[value] = (original, identity(4))
-                self._held[value] = (self.place(value, channels_last(4)), channels_last(4))
+            wanted = _image_order(graph, value)
+            if wanted is not None and wanted != identity(4):
+                self._placed[value, identity(4)] = super().map(value)
+                self._held[value] = (self.place(value, wanted), wanted)
 
     def map(self, value: Value) -> Value:
         """The new value with the axes in the model's order."""
@@ -125,16 +124,21 @@ class _Layout(Sweep):
         return value.name if op is None else op.source
 
 
-def _feeds_images(graph: Graph, value: Value) -> bool:
-    """Whether an NCHW convolution or pool reads ``value``, perhaps through ops that keep the order of axes."""
-    reached, found = {value}, False
+def _image_order(graph: Graph, value: Value) -> Permutation | None:
+    """How an input should be held for the first convolution or pool that reads it, perhaps through elementwise ops."""
+    axes = {value: identity(value.type.rank)}  # of what derives from it, as axes of the input
     for op in graph.ops:
-        if reached.intersection(op.operands):
-            if op.kind in WINDOWED:
-                found = found or op.string("layout") == "NCHW"
-            elif op.kind in _KEEP_ORDER and op.result.type.rank == 4:
-                reached.add(op.result)
-    return found
+        perm = next((axes[operand] for operand in op.operands if operand in axes), None)
+        if perm is None or len(perm) != 4:
+            continue
+        if op.kind in WINDOWED:
+            nhwc = perm if op.string("layout") == "NHWC" else tuple(perm[axis] for axis in (0, 2, 3, 1))
+            return inverse(nhwc)
+        if op.kind == "transpose":
+            axes[op.result] = tuple(perm[axis] for axis in op.integers("perm"))
+        elif op.kind in _KEEP_ORDER and op.result.type.rank == 4:
+            axes[op.result] = perm
+    return None
 
 
 def _windowed(sweep: _Layout, op: Op) -> bool:

@@ -68,9 +68,7 @@ class Chain:
     def declared(self, inputs: Sequence[Shape], shapes: Sequence[Shape]) -> Chain:
         """The same chain over arrays of other shapes."""
         steps = (replace(step, shape=shape) for step, shape in zip(self.steps, shapes, strict=True))
-        return Chain(
-            tuple((shape, dtype) for shape, (_, dtype) in zip(inputs, self.inputs, strict=True)), tuple(steps)
-        )
+        return Chain(tuple((shape, dtype) for shape, (_, dtype) in zip(inputs, self.inputs, strict=True)), tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def chain_of(op: Op) -> tuple[Chain, list[Value], list[Value], list[int], list[f
         own_integers, own_scales = _run_time_numbers(part)
         integers += own_integers
         scales += own_scales
-        kept = tuple((name, value) for name, value in part.attributes.items() if name not in _RUN_TIME)
+        kept: tuple[tuple[str, Any], ...] = tuple((name, value) for name, value in part.attributes.items() if name not in _RUN_TIME)
         quantization = part.operands[0].type.quantization
         if part.kind == "dequantize" and quantization is not None:
             kept = (("axis", quantization.axis),)

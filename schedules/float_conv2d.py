@@ -1,7 +1,7 @@
 """Convolutions and fully connected layers in float: for calibration, and for layers that stay in float.
 
-A result is the sum over (row, column, channel) of the kernel in that order, every product and sum rounded by itself, then
-the bias: the same bits for any tile, thread count and instruction set.
+A result is the sum over (row, column, channel) of the kernel in that order, every product and sum rounded by itself,
+then the bias: the same bits for any tile, thread count and instruction set.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LANES = 16
 
 @dataclass(frozen=True)
 class FloatConvolution:
-    """``x`` float32 (NHWC, or NCHW with ``channels_first``) by ``outputs`` filters of ``kernel``, and a bias or none."""
+    """``x`` float32 (NHWC, or NCHW if ``channels_first``) by ``outputs`` filters of ``kernel``, and a bias or none."""
 
     x: Shape
     outputs: int
@@ -59,7 +59,7 @@ class FloatConvolution:
     def tile(self, target: Target) -> tuple[int, int]:
         """Pixels and vectors of channels that are accumulated in registers at a time."""
         width = self.extents[1]
-        accumulators = target.registers * target.vector_bytes // (4 * LANES) * 3 // 4
+        accumulators = target.registers * target.vector_bytes // (4 * LANES) * 5 // 8
         vectors = 2 if self.outputs > LANES and accumulators >= 16 else 1
         if width < 3:
             vectors = min(4, accumulators, -(-self.outputs // LANES))
@@ -96,10 +96,10 @@ class FloatConvolution:
             column = v * self.strides[1] + j * self.dilations[1]
             return fence(source.read((b, row, column, channel)) * w(o // LANES, i, j, k, o % LANES))
 
-        acc = te.compute(
-            (n, oh, columns, outputs), lambda *index: te.sum(product(*index), [i, j, k]), name="acc"
+        acc = te.compute((n, oh, columns, outputs), lambda *index: te.sum(product(*index), [i, j, k]), name="acc")
+        result = View(
+            (n, oh, ow, self.outputs), "float32", lambda at: acc(*at) + bias(at[3]) if self.bias else acc(*at)
         )
-        result = View((n, oh, ow, self.outputs), "float32", lambda at: acc(*at) + bias(at[3]) if self.bias else acc(*at))
         result = transpose(result, (0, 3, 1, 2)) if self.channels_first else result
         out = te.compute(result.shape, lambda *index: result.read(index), name="out")
         schedule = Schedule(function([x, w, bias, out] if self.bias else [x, w, out]))
@@ -107,8 +107,8 @@ class FloatConvolution:
         return schedule.mod["main"]
 
     def _margins(self, columns: int, outputs: int) -> tuple[list[int], list[int]]:
-        """Zeros around ``x``: its padding, what the last tile of a row reads too much, and channels of padded outputs."""
-        _, height, width, channels = self.nhwc
+        """Zeros around ``x``: padding, what a row's last tile reads too much, channels of outputs that are none."""
+        _, _, width, channels = self.nhwc
         top, left, bottom, right = self.pads
         needed = (columns - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilations[1] + 1
         groups = -(-outputs // (self.outputs // self.groups)) if self.groups > 1 else 1
@@ -160,9 +160,7 @@ def lower_float_conv2d(op: Op, target: Target) -> Kernel:
     """A kernel for ``conv2d``."""
     x, w = (value.type.shape for value in op.operands[:2])
     first = op.string("layout") == "NCHW"
-    kernel, strides, dilations = (
-        (a[0], a[1]) for a in (w[2:], op.integers("strides"), op.integers("dilations"))
-    )
+    kernel, strides, dilations = ((a[0], a[1]) for a in (w[2:], op.integers("strides"), op.integers("dilations")))
     top, left, bottom, right = op.integers("pads")
     problem = FloatConvolution(
         x, w[0], kernel, strides, (top, left, bottom, right), dilations, op.integer("groups"), len(op.operands) == 3,
@@ -177,7 +175,14 @@ def lower_float_fully_connected(op: Op, target: Target) -> Kernel:
     """A kernel for ``fully_connected``."""
     rows, depth = op.operands[0].type.shape
     like = FloatConvolution(
-        (1, 1, rows, depth), op.operands[1].type.shape[0], (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, len(op.operands) == 3
+        (1, 1, rows, depth),
+        op.operands[1].type.shape[0],
+        (1, 1),
+        (1, 1),
+        (0, 0, 0, 0),
+        (1, 1),
+        1,
+        len(op.operands) == 3,
     )
     return _lower(op, like, target)
 

@@ -1,7 +1,7 @@
 """Float functions of one variable as expressions: every rounding is written out, so that their bits never vary.
 
-Products that feed a sum are fenced or explicit FMAs; exponentials are polynomials, for kernels call no libm. Errors stay
-below 1e-6 of the result. NaN goes in and out.
+Products that feed a sum are fenced or explicit FMAs; exponentials are polynomials, for kernels call no libm. Errors
+stay below 1e-6 of the result. NaN goes in and out.
 """
 
 from __future__ import annotations

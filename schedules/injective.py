@@ -1,10 +1,11 @@
 """Kernels of chains: every element of the result is one expression, computed in vectors along the last axis.
 
-The formulas are those of ``sqc/NUMERICS.md``; one function a family, from views of the operands to a view of the result.
+The formulas are those of ``sqc/NUMERICS.md``; one function a family, from views of operands to a view of the result.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -212,7 +213,7 @@ def _bytes_of_words(tensor: Tensor) -> View:
 
 
 def schedule_elements(schedule: Schedule, cuts: Sequence[int], lanes: int) -> Function:
-    """Vectors along the last axis of ``out``, cut at ``cuts`` and into powers of two at the ends of what these leave."""
+    """Vectors along the last axis of ``out``, which is cut at ``cuts`` and, at the ends, into powers of two."""
     *outer, last = schedule.get_loops(schedule.get_sblock("out"))
     extent, axis = schedule.get(last).extent.value, schedule.get(last).loop_var.name
     rows = math.prod(schedule.get(loop).extent.value for loop in outer)
@@ -240,7 +241,7 @@ def _pieces(extent: int, cuts: Sequence[int], lanes: int) -> list[tuple[int, int
     """Lengths and vector widths that cover ``extent``."""
     edges = [0, *cuts, extent]
     pieces = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         length, width = stop - start, lanes
         while length:
             if length >= width:

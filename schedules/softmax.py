@@ -27,7 +27,7 @@ class Softmax:
 
     def schedule(self, target: Target) -> Function:
         from sqc.schedules._tvm import Schedule, function, te, tirx
-        from sqc.schedules.functions import constant, exp
+        from sqc.schedules.functions import bind, constant, exp
 
         rows = -(-self.extent // LANES)
         whole = rows * LANES == self.extent
@@ -37,7 +37,7 @@ class Softmax:
             return position if whole else te.min(position, self.extent - 1)
 
         def fold(source: Expr, reduce: Expr, name: str) -> Expr:
-            """Reduce ``source(row, position, column)`` in two steps; ``name_lanes`` holds the first."""
+            """Reduce ``source(row, position, column)`` over positions: in lanes, then over the lanes."""
             k, lane = te.reduce_axis((0, rows), "k"), te.reduce_axis((0, LANES), "l")
             lanes = te.compute(
                 (self.outer, LANES, self.inner),
@@ -50,7 +50,10 @@ class Softmax:
 
         def exponential(o: Expr, p: Expr, i: Expr) -> Expr:
             value = exp(x(o, clamped(p), i) - largest(o, i))
-            return value if whole else tirx.Select(p < self.extent, value, constant(0.0))
+            if whole:
+                return value
+            # Bound outside of the condition, lest TVM drop the clamp in view of it.
+            return bind(value, lambda t: tirx.Select(p < self.extent, t, constant(0.0)))
 
         powers = te.compute((self.outer, rows * LANES, self.inner), exponential, name="powers")
         total = fold(powers, te.sum, "total")
@@ -79,10 +82,12 @@ class Softmax:
             if width > 1:
                 schedule.vectorize(loops[-1])
             else:
-                *_, vector = schedule.split(loops[-1 if self.inner > 1 else -1], [None, LANES])
+                *_, vector = schedule.split(loops[-1], [None, LANES])
                 schedule.vectorize(vector)
         if width > 1:
             schedule.vectorize(lane)
+        elif self.inner == 1 and (divisor := math.gcd(self.extent, LANES)) > 1:
+            schedule.vectorize(schedule.split(p, [None, divisor])[1])
         if self.outer * self.extent * self.inner >= PARALLEL_ELEMENTS // 8 and schedule.get(task).extent.value > 1:
             schedule.parallel(task)
         return schedule.mod["main"]

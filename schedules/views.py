@@ -58,7 +58,7 @@ def reshape(x: View, shape: Shape) -> View:
 
 
 def _common_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
-    """The finest grouping of axes in which each group has as many elements in both shapes; axes of extent 1 are left out."""
+    """The finest grouping of axes (but those of extent 1) whose groups have as many elements in both shapes."""
     groups: list[tuple[list[int], list[int]]] = []
     left = [axis for axis, extent in enumerate(old) if extent != 1]
     right = [axis for axis, extent in enumerate(new) if extent != 1]
@@ -109,11 +109,15 @@ def pad(x: View, before: Sequence[int], after: Sequence[int], value: Expr) -> Vi
 
 
 def bounds(index: Index, shape: Shape, low: Sequence[bool], high: Sequence[bool]) -> Expr:
-    """Whether ``index`` lies inside ``shape``, looking only where ``low`` and ``high`` say so: an expression or a bool."""
+    """Whether ``index`` lies inside ``shape``, as an expression or a bool; looks where ``low`` and ``high`` say so."""
+    conditions = [i >= 0 for i, check in zip(index, low, strict=True) if check]
+    return all_of(conditions + [i < extent for i, extent, check in zip(index, shape, high, strict=True) if check])
+
+
+def all_of(conditions: Sequence[Expr]) -> Expr:
+    """Whether all conditions hold: an expression, or a bool where indices are plain integers."""
     from sqc.schedules._tvm import te
 
-    conditions = [i >= 0 for i, check in zip(index, low, strict=True) if check]
-    conditions += [i < extent for i, extent, check in zip(index, shape, high, strict=True) if check]
     unknown = [condition for condition in conditions if not isinstance(condition, bool)]
     if False in [condition for condition in conditions if isinstance(condition, bool)]:
         return False

@@ -14,7 +14,7 @@ from sqc.schedules._tvm import Schedule, te, tirx
 from sqc.schedules.axes import PARALLEL_ELEMENTS
 from sqc.schedules.chain import Numbers, Step
 from sqc.schedules.functions import bind, constant
-from sqc.schedules.views import Index, Shape, View, transpose
+from sqc.schedules.views import Index, Shape, View, all_of, transpose
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function
@@ -64,14 +64,15 @@ class Axis:
         """How many taps exist."""
         if not (self.reaches_low or self.reaches_high):
             return self.kernel
-        flags = [te.all(*self.inside(self.position(output, tap))).astype("int32") for tap in range(self.kernel)]
-        return sum(flags[1:], flags[0])
+        flags = [all_of(self.inside(self.position(output, tap))) for tap in range(self.kernel)]
+        counts = [int(flag) if isinstance(flag, bool) else flag.astype("int32") for flag in flags]
+        return sum(counts[1:], counts[0])
 
 
 def has_loops(step: Step) -> bool:
     """Whether a step becomes a stage of its own, which loops over what it reduces."""
     if step.kind in ("max_pool", "average_pool", "qsum_pool"):
-        return math.prod(step["kernel"]) > UNROLLED
+        return bool(math.prod(step["kernel"]) > UNROLLED)
     return step.kind in ("reduce_mean", "qreduce_sum")
 
 
@@ -81,9 +82,7 @@ def pool(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     x = transpose(sources[0], (0, 2, 3, 1)) if channels_first else sources[0]
     shape = tuple(step.shape[i] for i in (0, 2, 3, 1)) if channels_first else step.shape
     kernel, strides, pads, dilations = step["kernel"], step["strides"], step["pads"], step["dilations"]
-    rows, columns = (
-        Axis(x.shape[1 + i], kernel[i], strides[i], pads[i], dilations[i], shape[1 + i]) for i in range(2)
-    )
+    rows, columns = (Axis(x.shape[1 + i], kernel[i], strides[i], pads[i], dilations[i], shape[1 + i]) for i in range(2))
     maximum = step.kind == "max_pool"
     total = _window(x, shape, rows, columns, step.dtype if step.dtype == "float32" else None, maximum)
 
@@ -112,9 +111,13 @@ def _window(x: View, shape: Shape, rows: Axis, columns: Axis, dtype: str | None,
         n, oh, ow, c = index
         h, w = rows.position(oh, i), columns.position(ow, j)
         value = x.read((n, rows.clamped(h), columns.clamped(w), c)).astype(dtype)
-        inside = [] if clamps else rows.inside(h) + columns.inside(w)
+        inside = True if clamps else all_of(rows.inside(h) + columns.inside(w))
+        if isinstance(inside, bool):
+            return value if inside else neutral
+        if dtype != "float32":
+            return value * inside.astype(dtype)
         # Bound outside of the condition, lest TVM drop the clamp in view of it.
-        return bind(value, lambda t: tirx.Select(te.all(*inside), t, neutral)) if inside else value
+        return bind(value, lambda t: tirx.Select(inside, t, neutral))
 
     taps = [(i, j) for i in range(rows.kernel) for j in range(columns.kernel)]
     if len(taps) <= UNROLLED:

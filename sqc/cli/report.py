@@ -20,7 +20,7 @@ def print_report(report: Report, *, remarks: bool = False) -> None:
         rows.add_row(row.name, " + ".join(row.parts), shape, row.precision, macs, row.reason)
     console.print(rows)
     if remarks and report.remarks:
-        table = ui.table("what the passes did, and did not do", "pass", "node", "")
+        table = ui.table("remarks of the passes", "pass", "node", "")
         for remark in report.remarks:
             table.add_row(remark.pass_name, remark.subject, remark.message)
         console.print(table)

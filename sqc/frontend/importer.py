@@ -133,7 +133,7 @@ class _Import:
         for proto in live_nodes(nodes, self.needed):
             try:
                 self.visit(proto)
-            except (Unsupported, GraphError, ValueError, IndexError) as error:
+            except (Unsupported, GraphError, ValueError, LookupError) as error:
                 instead = error.instead if isinstance(error, Unsupported) else ""
                 self.problems.append(Problem(label(proto), proto.op_type, str(error), instead))
                 self.guess(proto)
@@ -263,7 +263,7 @@ def schema_of(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema:
         raise Unsupported(f"it is of the domain '{proto.domain}'", "operators of the default domain")
     try:
         return onnx.defs.get_schema(proto.op_type, opset, "")
-    except onnx.defs.SchemaError as error:
+    except (onnx.defs.SchemaError, TypeError) as error:  # TypeError: a damaged name
         raise Unsupported(f"operator set {opset} has no such operator") from error
 
 

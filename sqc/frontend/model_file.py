@@ -70,7 +70,7 @@ def initializers(graph: onnx.GraphProto, label: str) -> dict[str, np.ndarray]:
     for tensor in graph.initializer:
         try:
             arrays[tensor.name] = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ImportFailure(f"{label}: the data of initializer '{tensor.name}' are damaged: {error}") from error
     if graph.sparse_initializer:
         names = ", ".join(f"'{tensor.values.name}'" for tensor in graph.sparse_initializer)

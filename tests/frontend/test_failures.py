@@ -153,6 +153,24 @@ def test_truncated_files_are_errors_that_name_the_file(tmp_path: Path) -> None:
         assert "cut.onnx" in message(path)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_are_errors_or_harmless() -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        node("Flatten", ["c"], ["f"]),
+        node("Relu", ["f"], ["y"]),
+    ]
+    data = model(nodes, {"x": ["N", 2, 4, 4]}, ["y"], {"w": seeded(2, 2, 3, 3)}).SerializeToString()
+    random = np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(data)
+        damaged[random.integers(len(data))] = random.integers(256)
+        try:
+            import_onnx(bytes(damaged))
+        except ImportFailure as error:
+            assert str(error)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -79,9 +79,7 @@ CASES: dict[str, Callable[[Case], Value]] = {
     "transpose-floats": lambda c: c.do("transpose", c.floats((3, 37)), perm=(1, 0)),
     "transpose-to-four": lambda c: c.do("transpose", c.bytes((1, 4, 21, 3)), perm=(0, 2, 3, 1)),
     "reshape": lambda c: c.do("reshape", c.bytes((4, 6, 35)), shape=(7, -1, 8)),
-    "slice-steps": lambda c: c.do(
-        "slice", c.bytes((9, 40, 5)), axes=(0, 1), starts=(1, 3), ends=(9, 38), steps=(3, 2)
-    ),
+    "slice-steps": lambda c: c.do("slice", c.bytes((9, 40, 5)), axes=(0, 1), starts=(1, 3), ends=(9, 38), steps=(3, 2)),
     "slice-last": lambda c: c.do("slice", c.bytes((9, 64)), axes=(1,), starts=(5,), ends=(50,), steps=(1,)),
     "pad": lambda c: c.do("pad", c.bytes((3, 5, 37)), pads=(1, 0, 4, 0, 2, 9), value=77.0),
     "pad-floats": lambda c: c.do("pad", c.floats((1, 6, 5, 3)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=-1.5),

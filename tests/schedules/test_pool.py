@@ -57,7 +57,9 @@ FLOAT: dict[str, Build] = {
     "max": pool("max_pool", (2, 13, 12, 32), (3, 3), "float32", strides=(2, 2), pads=(1, 1, 1, 1)),
     "max-dilated": pool("max_pool", (1, 9, 9, 16), (3, 2), "float32", pads=(2, 0, 2, 0), dilations=(2, 3)),
     "average": pool("average_pool", (2, 9, 10, 21), (3, 3), "float32", strides=(2, 2), pads=(1, 1, 1, 1)),
-    "average-counted": pool("average_pool", (1, 9, 10, 16), (3, 3), "float32", pads=(1, 1, 1, 1), count_include_pad=True),
+    "average-counted": pool(
+        "average_pool", (1, 9, 10, 16), (3, 3), "float32", pads=(1, 1, 1, 1), count_include_pad=True
+    ),
     "average-large": pool("average_pool", (1, 9, 9, 40), (8, 8), "float32", pads=(3, 3, 3, 3)),
     "average-channels-first": pool("average_pool", (2, 3, 8, 9), (3, 3), "float32", pads=(1, 1, 1, 1), layout="NCHW"),
     "mean": lambda c: c.do("reduce_mean", c.floats((2, 7, 7, 48)), axes=(1, 2)),
