@@ -95,8 +95,11 @@ def _combine_constants(sweep: Sweep, op: Op) -> Value | None:
     if inner is None or c is None or d is None:
         return None
     function = np.add if op.kind == "add" else np.multiply
-    combined = function(c.astype(np.float64), d.astype(np.float64)).astype(np.float32)
-    return sweep.again(op, [sweep.map(inner.operands[0]), sweep.constant(combined, inner.operands[1].name)])
+    combined = function(c.astype(np.float64), d.astype(np.float64))
+    if bool((np.abs(combined) > 1e37).any()):
+        return None
+    constant = sweep.constant(combined.astype(np.float32), inner.operands[1].name)
+    return sweep.again(op, [sweep.map(inner.operands[0]), constant])
 
 
 def _scalar(sweep: Sweep, value: Value) -> float | None:

@@ -61,5 +61,5 @@ class FoldBatchNorm:
         shape = (channels,) + (1,) * (x.type.rank - 1 - axis)
         factor = sweep.constant(scale.reshape(shape), f"{name}.scale")
         term = sweep.constant(shift.reshape(shape), f"{name}.shift")
-        product = sweep.emit("mul", [x, factor], name=name, source=op.source)
+        product = sweep.emit("mul", [x, factor], name=f"{name}.scaled", source=op.source)
         return sweep.emit("add", [product, term], name=name, source=op.source)

@@ -10,12 +10,13 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from sqc.ir import Graph, Op, Rewriter, TensorType, Value
+from sqc.ops import evaluate_op
 from sqc.ops.elementwise import BINARY, UNARY
 from sqc.ops.pooling import tap_counts
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
 from sqc.passes.integer_parameters import Function, check_sum, fold_bias, level, multiplier, table
-from sqc.passes.rounding import CLAMPS, MATRIX, MOVEMENT, function_operand
+from sqc.passes.rounding import CLAMPS, FLOAT_ONLY, MATRIX, MOVEMENT, function_operand
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,6 @@ class _Folder:
         self.notes = notes
         self.rewriter = Rewriter(graph)
         self.forms: dict[Value, _Form] = {}
-        self.weights: dict[Value, Value] = {}
         self.floats: dict[Value, Value] = {value: self.rewriter.map(value) for value in graph.inputs}
 
     def run(self) -> Graph:
@@ -101,7 +101,9 @@ class _Folder:
             form = self.form(op)
             if form is not None:
                 self.forms[op.result] = form
-            elif op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
+            elif op.kind != "dequantize":
+                if op.kind not in FLOAT_ONLY:
+                    self.note(op, "stays in float: not all that it reads is eight-bit")
                 self.real(op.result)
         for value in self.graph.outputs.values():
             self.real(value)
@@ -125,6 +127,9 @@ class _Folder:
             **dict.fromkeys(MOVEMENT, self.movement),
         }
         return folds[op.kind](op) if op.kind in folds else None
+
+    def note(self, op: Op, message: str) -> None:
+        self.notes.add(self.origin, op, message)
 
     def single(self, value: Value) -> Value | None:
         """The eight-bit integers that a float value stands for, if it is no more than them."""
@@ -162,6 +167,7 @@ class _Folder:
         scale, zero_point = op.number("scale"), op.integer("zero_point")
         producer = self.graph.producer(source)
         origin = producer.source if producer is not None and producer.source else op.source
+        self.explain(source, "is part of a table" if isinstance(form, _Function) else "bounds the rounding behind it")
         if form is None:
             self.rewriter.replace(op, self.rewriter.keep(op, [self.real(source)]))
         elif isinstance(form, _Function):
@@ -180,37 +186,56 @@ class _Folder:
             result = self.rewriter.emit("requantize", operands, {**attributes, **bounds}, name=name, source=origin)
             self.rewriter.replace(op, result)
 
+    def explain(self, value: Value, message: str) -> None:
+        """Leave a note about the clamps and functions right before a rounding."""
+        op = self.graph.producer(value)
+        while op is not None and value in self.forms:
+            operand = op.operands[0] if op.kind in CLAMPS else function_operand(self.graph, op)
+            if operand is None:
+                return
+            self.note(op, message)
+            value, op = operand, self.graph.producer(operand)
+
     def dequantize(self, op: Op) -> _Form | None:
-        (x,) = op.operands if len(op.operands) == 1 else (None,)
-        if x is None or x.type.quantization is None:
-            return None
-        if x.type.quantization.axis is not None:
-            if x.type.dtype == "int8" and x in self.graph.constants:
-                self.weights[op.result] = x
-            return None
-        if x.type.dtype != "uint8":
-            return None
-        return self.eight_bits(self.rewriter.map(x))
+        x = op.operands[0]
+        if x.type.quantization is not None and x.type.quantization.axis is None and x.type.dtype == "uint8":
+            return self.eight_bits(self.rewriter.map(x))
+        return None
 
     def matrix(self, op: Op) -> _Form | None:
-        x, weights = self.single(op.operands[0]), self.weights.get(op.operands[1])
-        bias = op.operands[2] if len(op.operands) == 3 else None
-        if x is None or weights is None or not (bias is None or bias in self.graph.constants):
+        x, weights = self.single(op.operands[0]), self.weights(op.operands[1])
+        bias = self.known(op.operands[2]) if len(op.operands) == 3 else np.zeros(op.operands[1].type.shape[0])
+        if x is None or weights is None or bias is None:
             return None
-        levels = self.graph.constants[weights]
         quantization = weights.type.quantization
         assert quantization is not None
-        if quantization.axis != 0 or any(quantization.zero_point):
-            return None
-        scales = np.array(quantization.scale, np.float64)
-        folded = fold_bias(op, x.type, levels, scales, None if bias is None else self.graph.constants[bias])
-        name = f"{op.operands[1].name}.bias" if bias is None else bias.name
+        scales = np.broadcast_to(np.array(quantization.scale, np.float64), bias.shape)
+        folded = fold_bias(op, x.type, self.graph.constants[weights], scales, bias)
+        name = op.operands[2].name if len(op.operands) == 3 else f"{op.result.name}.bias"
         operands = [x, self.rewriter.map(weights), self.constant(folded, name)]
         kind = "qconv2d" if op.kind == "conv2d" else "qfully_connected"
         name = f"{op.result.name}.sum"
         acc = self.rewriter.emit(kind, operands, op.attributes, name=name, source=op.source)
         unit = x.type.scale * scales
         return _Sum((_Term(acc, unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit),))
+
+    def weights(self, value: Value) -> Value | None:
+        """The symmetric int8 constant behind ``value``, with one scale or one for each output channel; else None."""
+        op = self.graph.producer(value)
+        if op is None or op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
+            return None
+        quantization = op.operands[0].type.quantization
+        symmetric = quantization is not None and quantization.axis in (None, 0) and not any(quantization.zero_point)
+        return op.operands[0] if symmetric and op.operands[0].type.dtype == "int8" else None
+
+    def known(self, value: Value) -> np.ndarray | None:
+        """The real numbers of a constant, quantized or not; None for any other value."""
+        if value in self.graph.constants:
+            return self.graph.constants[value]
+        op = self.graph.producer(value)
+        if op is None or op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
+            return None
+        return evaluate_op(op, [self.graph.constants[op.operands[0]]])
 
     def clamp(self, op: Op) -> _Form | None:
         form = self.forms.get(op.operands[0])
@@ -235,7 +260,9 @@ class _Folder:
         if op.kind in UNARY:
             return lambda x: UNARY[op.kind][1](x, op.attributes)
         left, right = (
-            None if operand not in self.graph.constants else self.graph.constants[operand].reshape(()).astype(np.float64)
+            None
+            if operand not in self.graph.constants
+            else self.graph.constants[operand].reshape(()).astype(np.float64)
             for operand in op.operands
         )
         return lambda x: BINARY[op.kind](x if left is None else left, x if right is None else right)
@@ -272,6 +299,8 @@ class _Folder:
             if terms[1].wide:
                 return None
             terms[1] = self.negated(op, terms[1])
+        if sums:
+            self.note(op, f"is computed on the accumulators %{sums[0].value.name}, before they are rounded")
         return _Sum(tuple(sorted(terms, key=lambda term: not term.wide)))
 
     def negated(self, op: Op, term: _Term) -> _Term:

@@ -31,16 +31,15 @@ def level(value: float, scale: float, zero_point: int) -> int:
     return int(np.clip(np.rint(np.float64(value) / np.float64(scale)) + zero_point, 0, 255))
 
 
-def fold_bias(op: Op, x: TensorType, weights: np.ndarray, scales: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+def fold_bias(op: Op, x: TensorType, weights: np.ndarray, scales: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """The int32 bias of an integer convolution or fully connected layer, with the input's zero point folded in.
 
     ``weights`` are int8 with output channels first, ``scales`` float64, one a channel; ``bias`` is in real numbers.
     Raises CompileError, naming op and channel, where an accumulator could leave 32 bits.
     """
     rows = weights.reshape(weights.shape[0], -1).astype(np.int64)
-    real = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
     with np.errstate(over="ignore"):
-        levels = np.rint(real / (x.scale * scales))
+        levels = np.rint(bias.astype(np.float64) / (x.scale * scales))
     if not np.isfinite(levels).all() or (np.abs(levels) > 2.0**62).any():
         channel = int(np.argmax(~(np.abs(levels) <= 2.0**62)))
         raise CompileError(_overflow(op, channel, float(levels[channel])))

@@ -41,8 +41,8 @@ class Lanes:
 
     @property
     def fits(self) -> bool:
-        """Whether the extent is one that kernels like."""
-        return self.extent == padded_channels(self.extent)
+        """Whether kernels do well with the extent; holes may make it a multiple of 4, as a copy would cost more."""
+        return self.extent == padded_channels(self.extent) or (not self.leading and self.extent % FEW == 0)
 
     def runs(self) -> list[tuple[int, int]]:
         """The maximal runs of neighbouring lanes, in logical order, as ``[start, end)``."""

@@ -268,7 +268,18 @@ def _fully_connected(sweep: _Layout, op: Op) -> bool:
 
 
 WINDOWED = ("conv2d", "max_pool", "average_pool")
-_KEEP_ORDER = (*UNARY, *BINARY, "quantize", "dequantize", "concat", "batch_norm", "pad", "slice")
+_KEEP_ORDER = (
+    *UNARY,
+    *BINARY,
+    "quantize",
+    "dequantize",
+    "concat",
+    "batch_norm",
+    "softmax",
+    "pad",
+    "slice",
+    "reduce_mean",
+)
 
 _Handler: TypeAlias = Callable[[_Layout, Op], bool]
 

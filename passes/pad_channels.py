@@ -235,7 +235,7 @@ class _Padder:
         return self.kept(op, ends=tuple(ends)) and Lanes.plain(op.result.type.shape[-1])
 
     def reshape(self, op: Op) -> Lanes | None:
-        """Channels stay, or are merged with the axes before them; every other reshape needs them unpadded."""
+        """Channels stay, or merge with the axes before them for a fully connected layer; else they are unpadded."""
         (x,) = op.operands
         before, after = x.type.shape, op.result.type.shape
         merged = next((j for j in range(1, len(before) + 1) if math.prod(before[-j:]) == after[-1]), None)
@@ -243,6 +243,11 @@ class _Padder:
             return None
         lanes = self.lanes[x]
         count = math.prod(before[-merged:-1])
+        readers = self.graph.users(op.result)
+        if count > 1 and (
+            self.graph.is_output(op.result) or any("fully_connected" not in user.kind for user in readers)
+        ):
+            return None
         starts = np.arange(count)[:, None] * lanes.extent
         index = (starts + np.array(lanes.index)).reshape(-1)
         self.kept(op, shape=(*op.integers("shape")[:-1], count * lanes.extent))

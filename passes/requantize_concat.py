@@ -53,19 +53,19 @@ class RequantizeConcat:
         target: Quantization,
         notes: Notes,
     ) -> None:
-        operands = []
-        for operand in op.operands:
+        operands: dict[Value, Value] = {}
+        for operand in dict.fromkeys(op.operands):
             value = rewriter.map(operand)
             rounding = levels_behind(rewriter.graph, operand)
             current = None if rounding is None else parameters.get(rounding, rounding.type.quantization)
             if current is not None and current != target:
                 notes.add(self, op, f"%{operand.name} is rounded again, as more than this op reads it")
             if current != target:
-                name = f"{operand.name}.rescaled"
+                name = f"{op.result.name}.operand"
                 levels = rewriter.emit("quantize", [value], _attributes(target), name=name, source=op.source)
                 value = rewriter.emit("dequantize", [levels], name=f"{name}.dequantized", source=op.source)
-            operands.append(value)
-        rewriter.keep(op, operands)
+            operands[operand] = value
+        rewriter.keep(op, [operands[operand] for operand in op.operands])
 
 
 def _attributes(quantization: Quantization) -> dict[str, Any]:

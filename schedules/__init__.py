@@ -32,10 +32,10 @@ def lower(op: Op, target: Target) -> Kernel:
         from sqc.schedules.softmax import lower_softmax
 
         return lower_softmax(op, target)
+    from sqc.schedules.axes import KINDS
     from sqc.schedules.chain import lower_chain
-    from sqc.schedules.injective import FORMULAS
 
-    if all(part.kind in FORMULAS for part in (anchor, *pattern.tail)):
+    if all(part.kind in KINDS for part in (anchor, *pattern.tail)):
         return lower_chain(op, target)
     raise CompileError(f"no kernel computes {op.label()} (anchor {anchor.kind})")
 

@@ -37,6 +37,8 @@ __all__ = [
     "jit",
     "loops_from_zero",
     "register_intrinsic",
+    "rewrite_loads",
+    "rounded",
     "te",
     "tirx",
     "versions",
@@ -50,6 +52,10 @@ Function: TypeAlias = Any
 """A scheduled TensorIR function."""
 
 
+# Where LLVM unrolls a reduction completely it goes on to reassociate the sums, and runs out of registers.
+_LLVM_OPTIONS = ("-unroll-threshold-aggressive:uint=40",)
+
+
 def versions() -> dict[str, str]:
     """The versions of TVM, tvm-ffi and LLVM, as recorded in every library."""
     llvm = tvm.target.codegen.llvm_version_major()
@@ -59,6 +65,11 @@ def versions() -> dict[str, str]:
 def fence(value: Expr) -> Expr:
     """A float32 value that LLVM must round as written: it is neither reassociated nor contracted into an FMA."""
     return tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", value)
+
+
+def rounded(value: Expr) -> Expr:
+    """A float32 value as the s32 nearest to it, ties to even. The value must be within the range of s32."""
+    return tirx.call_llvm_pure_intrin("int32", "llvm.lrint", value)
 
 
 def fma(a: Expr, b: Expr, c: Expr) -> Expr:
@@ -114,10 +125,11 @@ def jit(scheduled: Function, target: Target) -> Callable[..., None]:
 
 
 def _library(scheduled: Function, symbol: str, target: Target) -> Any:
-    host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes)}
+    host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes), "cl-opt": list(_LLVM_OPTIONS)}
     tvm_target = tvm.target.Target(host, host=host)
     raw = _take_pointers(scheduled).with_attr("global_symbol", symbol)
-    lowered = tvm.ir.transform.Sequential(_passes(tvm_target))(tvm.IRModule({symbol: raw}))
+    vbmi = "avx512vbmi" in target.cpu_features
+    lowered = tvm.ir.transform.Sequential(_passes(tvm_target, vbmi))(tvm.IRModule({symbol: raw}))
     return tvm.get_global_func("target.build.llvm")(lowered, tvm_target)
 
 
@@ -147,7 +159,25 @@ def _on_the_stack(allocation: Any, _mutator: Any) -> Any:
     return tirx.AllocBuffer(allocation.buffer, {"disable_lower_builtin": tirx.const(1, "int32")})
 
 
-def _passes(target: Any) -> list[Any]:
+def rewrite_loads(body: Any, rewrite: Callable[[Any], Any]) -> Any:
+    """A lowered body with every read of a buffer replaced by what ``rewrite`` makes of it."""
+
+    def visit(load: Any, mutator: Any) -> Any:
+        return rewrite(mutator.default_mutate(load))
+
+    return tvm_ffi.structural_mutate(body, (tvm.ir.TensorLoad, visit))
+
+
+def _shuffle_table_reads(vbmi: bool) -> Any:
+    def apply(func: Function, _module: Any, _context: Any) -> Function:
+        from sqc.schedules.intrinsics.tables import shuffle_table_reads
+
+        return func.with_body(shuffle_table_reads(func.body, vbmi=vbmi))
+
+    return tirx.transform.prim_func_pass(apply, opt_level=0)
+
+
+def _passes(target: Any, vbmi: bool) -> list[Any]:
     """TVM's own lowering for a CPU, without the passes for other devices and without argument checks."""
     blocks, plain = s_tir.transform, tirx.transform
     return [
@@ -170,6 +200,7 @@ def _passes(target: Any) -> list[Any]:
         plain.StmtSimplify(),
         plain.RemoveNoOp(),
         blocks.RewriteUnsafeSelect(),
+        _shuffle_table_reads(vbmi),
         plain.CommonSubexprElim(),
         plain.MakePackedAPI(),
         plain.SkipAssert(),

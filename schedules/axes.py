@@ -14,8 +14,23 @@ ELEMENTWISE = frozenset({
 })  # fmt: skip
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
 
+POOLS = frozenset({"max_pool", "average_pool", "qsum_pool"})
+REDUCTIONS = frozenset({"reduce_mean", "qreduce_sum"})
+KINDS = ELEMENTWISE | POOLS | REDUCTIONS | {"batch_norm", "reshape", "transpose", "slice", "pad", "concat"}
+"""All kinds that chains are made of."""
+
+UNROLLED = 32
+"""Pooling windows of up to so many taps are unrolled."""
+
 PARALLEL_ELEMENTS = 1 << 15
 """Computations over so many elements are worth several threads."""
+
+
+def has_loops(step: Step) -> bool:
+    """Whether a step becomes a stage of its own, which loops over what it reduces."""
+    if step.kind in POOLS:
+        return bool(math.prod(step["kernel"]) > UNROLLED)
+    return step.kind in REDUCTIONS
 
 
 def merge_axes(chain: Chain) -> Chain:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
 from sqc.schedules.kernel import Kernel
@@ -115,7 +116,9 @@ def chain_of(op: Op) -> tuple[Chain, list[Value], list[Value], list[int], list[f
         own_integers, own_scales = _run_time_numbers(part)
         integers += own_integers
         scales += own_scales
-        kept: tuple[tuple[str, Any], ...] = tuple((name, value) for name, value in part.attributes.items() if name not in _RUN_TIME)
+        kept: tuple[tuple[str, Any], ...] = tuple(
+            (name, value) for name, value in part.attributes.items() if name not in _RUN_TIME
+        )
         quantization = part.operands[0].type.quantization
         if part.kind == "dequantize" and quantization is not None:
             kept = (("axis", quantization.axis),)
@@ -130,10 +133,17 @@ def chain_of(op: Op) -> tuple[Chain, list[Value], list[Value], list[int], list[f
 
 
 def lower_chain(op: Op, target: Target) -> Kernel:
-    """A kernel for an op or a fused body of which :mod:`sqc.schedules.injective` knows every kind."""
-    from sqc.schedules.axes import merge_axes
+    """A kernel for an op or a fused body of which :mod:`sqc.schedules.injective` knows every kind.
+
+    Raises CompileError for empty arrays, and for a body with more than one reduction.
+    """
+    from sqc.schedules.axes import has_loops, merge_axes
 
     chain, activations, constants, integers, scales = chain_of(op)
+    if any(0 in shape for shape, _ in chain.types):
+        raise CompileError(f"{op.label()} works on an empty array; no kernel computes nothing")
+    if sum(has_loops(step) for step in chain.steps) > 1:
+        raise CompileError(f"{op.label()} holds two reductions, but a kernel computes one; split it between them")
 
     def pack(arrays: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         packed = [np.ascontiguousarray(arrays[value]) for value in constants]

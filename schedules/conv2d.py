@@ -82,7 +82,7 @@ class Convolution:
         w = te.placeholder((columns // LANES, kh, kw, steps, LANES, product.depth), "int8", name="w")
         bias = te.placeholder((channels,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
-        inputs = self.epilogue.inputs((self.batch, pixels, channels))
+        inputs = self.epilogue.inputs((self.batch, pixels, channels), target)
         staged = product.widens or window.pads or depth != self.depth
         if staged:
             outputs = ((rows - 1) // ow + 1, ow)
@@ -161,7 +161,7 @@ def stage_pixels(
 
 
 def merge_groups(w: np.ndarray, groups: int, merged: int) -> np.ndarray:
-    """Weights ``[O, I/groups, ...]`` of ``groups`` as those of fewer groups, ``merged`` at a time, with zeros between."""
+    """Weights ``[O, I/groups, ...]`` with each ``merged`` neighbouring groups made one, zeros between them."""
     outputs, depth, *kernel = w.shape
     per_group = outputs // groups
     wide = np.zeros((groups // merged, merged, per_group, merged, depth, *kernel), w.dtype)

@@ -46,7 +46,7 @@ class Depthwise:
         bias = te.placeholder((self.channels,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow, self.channels)
-        inputs = self.epilogue.inputs(domain)
+        inputs = self.epilogue.inputs(domain, target)
         staged = window.pads or (height, width, channels) != (oh, ow, self.channels)
         source = x
         if staged:

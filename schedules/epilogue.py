@@ -15,7 +15,9 @@ import numpy as np
 
 from sqc.errors import CompileError
 from sqc.ir import Op, Value
+from sqc.ops.quantization import LIMITS
 from sqc.schedules.kernel import Pattern
+from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Tensor
@@ -71,7 +73,7 @@ class Epilogue:
     operands: tuple[tuple[Shape, str], ...]
     steps: tuple[Step, ...]
 
-    def inputs(self, domain: Shape) -> EpilogueInputs:
+    def inputs(self, domain: Shape, target: Target) -> EpilogueInputs:
         """Placeholders for the kernel's arguments, where the result is computed as an array of shape ``domain``.
 
         ``domain`` has the elements of the result in the same order, for example with some axes merged.
@@ -94,7 +96,7 @@ class Epilogue:
             for j, term in enumerate(step.terms):
                 shape = _declared(term.multiplier, self.shape, domain)
                 constants.append(te.placeholder(shape, "float32", name=f"multiplier{i}_{j}"))
-        return EpilogueInputs(self, domain, operands, constants)
+        return EpilogueInputs(self, domain, target, operands, constants)
 
     @property
     def parameter_count(self) -> int:
@@ -108,6 +110,7 @@ class EpilogueInputs:
 
     epilogue: Epilogue
     domain: Shape
+    target: Target
     operands: list[Tensor]
     constants: list[Tensor]
 
@@ -117,7 +120,7 @@ class EpilogueInputs:
         ``accumulator`` is the anchor's s32 value there (None where the anchor is the first step itself). The steps
         take their zero points and limits (as bits of float32) from ``parameters[offset:]``.
         """
-        from sqc.schedules._tvm import te, tirx
+        from sqc.schedules._tvm import tirx
 
         sources: list[Expr | None] = [accumulator]
         for tensor, (shape, _) in zip(self.operands, self.epilogue.operands, strict=True):
@@ -133,13 +136,10 @@ class EpilogueInputs:
                 continue
             multipliers = [next(constants)(*self._index(term.multiplier, index)) for term in step.terms]
             terms = [sources[term.source] for term in step.terms]
-            zeros = [
-                None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)
-            ]
-            t = te.round(weighted_sum(terms, zeros, multipliers))
+            zeros = [None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)]
+            total = weighted_sum(terms, zeros, multipliers)
             lo, hi = (tirx.reinterpret("float32", parameters(offset + i)) for i in (1, 2))
-            t = te.min(te.max(t, lo), hi)
-            sources.append((t.astype("int32") + parameters(offset)).astype(step.dtype))
+            sources.append(requantized(total, lo, hi, parameters(offset), step.dtype, self.target))
             offset += 3 + len(step.terms)
         return sources[-1]
 
@@ -183,6 +183,20 @@ def weighted_sum(values: Sequence[Expr], zeros: Sequence[Expr | None], multiplie
         product = integer.astype("float32") * multiplier
         total = fence(product) if total is None else fence(total + fence(product))
     return total
+
+
+def requantized(total: Expr, lo: Expr, hi: Expr, zero_point: Expr, dtype: str, target: Target) -> Expr:
+    """``total`` rounded, clamped to [``lo``, ``hi``] (float32 numbers without a fraction), plus ``zero_point``."""
+    from sqc.schedules._tvm import rounded, te
+
+    # Limits without a fraction commute with rounding, and a clamped number is rounded and converted by one instruction.
+    clamped = te.min(te.max(total, lo), hi)
+    integer = rounded(clamped) + zero_point
+    if target.isa == "avx2":
+        # Changes no value, but tells LLVM that its saturating packs will do.
+        least, most = LIMITS[dtype]
+        integer = te.max(te.min(integer, most), least)
+    return integer.astype(dtype)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class MatrixProduct:
         w = te.placeholder((columns // 16, steps, 16, product.depth), "int8", name="w")
         bias = te.placeholder((self.columns,), "int32", name="bias")
         parameters = te.placeholder((max(1, self.epilogue.parameter_count),), "int32", name="parameters")
-        inputs = self.epilogue.inputs((self.rows, self.columns))
+        inputs = self.epilogue.inputs((self.rows, self.columns), target)
 
         def read(m: Expr, k: Expr) -> Expr:
             value = x(te.min(m, self.rows - 1) if rows > self.rows else m, k)

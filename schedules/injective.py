@@ -10,15 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqc.errors import CompileError
 from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te
-from sqc.schedules.axes import ELEMENTWISE, PARALLEL_ELEMENTS, boundaries
+from sqc.schedules.axes import ELEMENTWISE, PARALLEL_ELEMENTS, POOLS, REDUCTIONS, boundaries, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import weighted_sum
 from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
 from sqc.schedules.target import Target
 from sqc.schedules.views import Index, Shape, View, concatenate, pad, reshape, strided_slice, transpose
-from sqc.schedules.windows import has_loops, pool, reduction, schedule_reduction
+from sqc.schedules.windows import pool, reduction, schedule_reduction
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function, Tensor
@@ -134,16 +133,14 @@ FORMULAS: dict[str, Formula] = {
     "concat": lambda step, sources, numbers: concatenate(sources, step["axis"] % len(step.shape)),
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(BINARY, _binary),
-    **dict.fromkeys(("max_pool", "average_pool", "qsum_pool"), pool),
-    **dict.fromkeys(("reduce_mean", "qreduce_sum"), reduction),
+    **dict.fromkeys(POOLS, pool),
+    **dict.fromkeys(REDUCTIONS, reduction),
 }
-"""What each kind computes. At most one step of a chain may be a reduction or a large window."""
+"""What each of ``sqc.schedules.axes.KINDS`` computes. At most one step of a chain may have loops of its own."""
 
 
 def schedule_chain(chain: Chain, target: Target) -> Function:
-    """The scheduled function of a chain. Raises CompileError for an empty array."""
-    if any(0 in shape for shape, _ in chain.types):
-        raise CompileError(f"{chain.result.kind} over an empty array {list(chain.result.shape)}: nothing to compute")
+    """The scheduled function of a chain."""
     quads = [_read_as_words(chain, *type) for type in chain.inputs]
     inputs = [
         te.placeholder(shape[:-1] if quad else shape or (1,), "uint32" if quad else dtype, name=f"x{i}")
@@ -167,7 +164,9 @@ def schedule_chain(chain: Chain, target: Target) -> Function:
     if any(has_loops(step) for step in chain.steps):
         return schedule_reduction(schedule)
     cuts = () if _write_as_words(chain) else boundaries(chain)
-    lanes = 16 if any(dtype != "uint8" for _, dtype in chain.types) or _write_as_words(chain) else 32
+    # Tables are read by sixteen; see sqc.schedules.intrinsics.tables.
+    wide = all(dtype == "uint8" for _, dtype in chain.types) and not any(s.kind == "lookup" for s in chain.steps)
+    lanes = 32 if wide and not _write_as_words(chain) else 16
     return schedule_elements(schedule, cuts, lanes)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from sqc.schedules._tvm import Schedule
 from sqc.schedules.intrinsics import LANES, Dot
 
-
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
 

@@ -60,9 +60,8 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
         for block in sorted(blocks | {whole}):
             if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
                 continue
-            for parts in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32):
-                if parts <= column_tiles:
-                    yield Tile(rows, vectors, block, parts)
+            # Weights are filled up to whole vectors only, so parts must divide the tiles.
+            yield from (Tile(rows, vectors, block, n) for n in range(1, 33) if column_tiles % n == 0)
 
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
@@ -84,7 +83,7 @@ def spread(tasks: int, cycles: float) -> float:
     total = tasks * cycles
     if tasks == 1:
         return total + max(0.0, total - LAUNCH_CYCLES)
-    if total < LAUNCH_CYCLES or tasks > MOST_TASKS and cycles < LAUNCH_CYCLES:
+    if total < LAUNCH_CYCLES or (tasks > MOST_TASKS and cycles < LAUNCH_CYCLES):
         return 3 * total
     together = [threads * math.ceil(tasks / threads) * cycles for threads in THREADS]
     return total + sum(together) / len(together) / 2
@@ -98,7 +97,7 @@ def step_cycles(tile: Tile, target: Target, *, scattered: bool) -> float:
         return max(arithmetic / 4, (arithmetic + rows + 2 * vectors) / 5.5)
     # A vpdpbusd takes five cycles; where addresses exceed the general registers, they are loaded again.
     loads = rows + vectors + (max(0, rows - 8) if scattered else 0)
-    return max(rows * vectors, loads / 2, 5.0)
+    return max(rows * vectors, loads / 2, 5.0) + loads / 16
 
 
 def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
@@ -150,7 +149,7 @@ def convolution_tile(problem: Convolution, target: Target) -> Tile:
 
 
 def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
-    """The tile of a depthwise convolution: ``rows`` pixels of a row, ``block`` rows of pixels, one vector of channels."""
+    """The tile of a depthwise convolution: ``rows`` pixels of one row, blocks of ``block`` rows of pixels."""
     window, lanes = problem.window, column(target).lanes
     oh, ow = window.output
     pixels = min(range(1, min(ow, 7) + 1), key=lambda n: (round_up(ow, n), -n))

@@ -11,16 +11,13 @@ import numpy as np
 
 from sqc.ops.shapes import normalize_axes
 from sqc.schedules._tvm import Schedule, te, tirx
-from sqc.schedules.axes import PARALLEL_ELEMENTS
+from sqc.schedules.axes import PARALLEL_ELEMENTS, UNROLLED
 from sqc.schedules.chain import Numbers, Step
 from sqc.schedules.functions import bind, constant
 from sqc.schedules.views import Index, Shape, View, all_of, transpose
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function
-
-UNROLLED = 32
-"""Windows of up to so many taps are unrolled."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,10 @@ class Axis:
         if not (self.reaches_low or self.reaches_high):
             return self.kernel
         flags = [all_of(self.inside(self.position(output, tap))) for tap in range(self.kernel)]
-        counts = [int(flag) if isinstance(flag, bool) else flag.astype("int32") for flag in flags]
+        # Not a cast: TVM's analyzer fails at vectors of those.
+        one, zero = te.const(1, "int32"), te.const(0, "int32")
+        counts = [int(flag) if isinstance(flag, bool) else tirx.Select(flag, one, zero) for flag in flags]
         return sum(counts[1:], counts[0])
-
-
-def has_loops(step: Step) -> bool:
-    """Whether a step becomes a stage of its own, which loops over what it reduces."""
-    if step.kind in ("max_pool", "average_pool", "qsum_pool"):
-        return bool(math.prod(step["kernel"]) > UNROLLED)
-    return step.kind in ("reduce_mean", "qreduce_sum")
 
 
 def pool(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
@@ -84,12 +76,12 @@ def pool(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     kernel, strides, pads, dilations = step["kernel"], step["strides"], step["pads"], step["dilations"]
     rows, columns = (Axis(x.shape[1 + i], kernel[i], strides[i], pads[i], dilations[i], shape[1 + i]) for i in range(2))
     maximum = step.kind == "max_pool"
-    total = _window(x, shape, rows, columns, step.dtype if step.dtype == "float32" else None, maximum)
+    total = _window(x, shape, rows, columns, maximum)
+    if maximum:
+        return transpose(total, (0, 3, 1, 2)) if channels_first else total
 
     def read(index: Index) -> Expr:
-        value = total.read(index)
-        if maximum:
-            return value
+        value = total.read(index).astype(step.dtype)
         taps = rows.count(index[1]) * columns.count(index[2])
         if step.kind == "qsum_pool":
             return value - numbers.integer(0) * taps
@@ -101,9 +93,11 @@ def pool(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     return transpose(result, (0, 3, 1, 2)) if channels_first else result
 
 
-def _window(x: View, shape: Shape, rows: Axis, columns: Axis, dtype: str | None, maximum: bool) -> View:
-    """The maximum or the sum (s32 for integers) over the windows of an NHWC array; missing taps do not count."""
-    dtype = dtype or (x.dtype if maximum else "int32")
+def _window(x: View, shape: Shape, rows: Axis, columns: Axis, maximum: bool) -> View:
+    """The maximum or the sum over the windows of an NHWC array; missing taps do not count."""
+    unrolled = rows.kernel * columns.kernel <= UNROLLED
+    # The sum of a few bytes fits into sixteen bits.
+    dtype = x.dtype if maximum or x.dtype == "float32" else "uint16" if unrolled else "int32"
     neutral = te.const((-np.inf if dtype == "float32" else 0) if maximum else 0, dtype)
     clamps = maximum and rows.clamps and columns.clamps
 
@@ -114,13 +108,11 @@ def _window(x: View, shape: Shape, rows: Axis, columns: Axis, dtype: str | None,
         inside = True if clamps else all_of(rows.inside(h) + columns.inside(w))
         if isinstance(inside, bool):
             return value if inside else neutral
-        if dtype != "float32":
-            return value * inside.astype(dtype)
         # Bound outside of the condition, lest TVM drop the clamp in view of it.
         return bind(value, lambda t: tirx.Select(inside, t, neutral))
 
-    taps = [(i, j) for i in range(rows.kernel) for j in range(columns.kernel)]
-    if len(taps) <= UNROLLED:
+    if unrolled:
+        taps = [(i, j) for i in range(rows.kernel) for j in range(columns.kernel)]
 
         def read(index: Index) -> Expr:
             result = tap(index, *taps[0])

@@ -1,4 +1,4 @@
-"""Dot product intrinsics: sixteen s32 accumulators gain u8 activations times s8 weights, one file an instruction set."""
+"""Dot product intrinsics: s32 accumulators gain u8 activations times s8 weights; one file an instruction set."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Column:
     element: Literal["int8", "int16"]
 
     def register(self, height: int, step: int, scope: str) -> str:
-        """Register the intrinsic for ``height`` rows, ``step`` apart, in ``scope``; returns the name for ``tensorize``."""
+        """Register the intrinsic for ``height`` rows, ``step`` apart, in ``scope``; returns its name."""
         return str(_family(self.name).register_column(height, step, scope))
 
 

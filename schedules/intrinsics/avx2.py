@@ -5,10 +5,13 @@ Exact, unlike ``vpmaddubsw``, whose sums of two products saturate at 16 bits.
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqc.schedules._tvm import T, register_intrinsic
 from sqc.schedules.intrinsics.portable import describe_column
 
 
+@cache
 def register(scope: str) -> str:
     """Register the dot product of two s16 activations in ``scope`` with s8 weights ``[16][2]``; returns its name."""
 
@@ -44,6 +47,7 @@ def register(scope: str) -> str:
     return register_intrinsic(f"sqc.dot.avx2.{scope}", description, implementation)
 
 
+@cache
 def register_column(height: int, step: int, scope: str) -> str:
     """Register a column of a depthwise convolution; returns its name.
 
@@ -57,9 +61,7 @@ def register_column(height: int, step: int, scope: str) -> str:
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(
-            a, (span, 1, 8), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
-        )
+        A = T.match_buffer(a, (span, 1, 8), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope)
         B = T.match_buffer(b, (8, height), "int16", offset_factor=1, strides=[padded, 1])
         C = T.match_buffer(c, (8,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):

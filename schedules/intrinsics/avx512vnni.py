@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqc.schedules._tvm import T, register_intrinsic
 from sqc.schedules.intrinsics.portable import describe, describe_column
 
 
+@cache
 def register(scope: str) -> str:
     """Register the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]``; returns its name."""
 
@@ -29,11 +32,12 @@ def register(scope: str) -> str:
     return register_intrinsic(f"sqc.dot.avx512vnni.{scope}", describe(scope), implementation)
 
 
+@cache
 def register_column(height: int, step: int, scope: str) -> str:
     """Register a column of a depthwise convolution; returns its name.
 
-    Sixteen accumulators gain ``height`` vertical neighbours, ``step`` rows apart, of sixteen u8 channels in ``scope`` times s8 weights,
-    whose memory holds ``[height/4][16][4]``, filled up with zeros.
+    Sixteen accumulators gain ``height`` vertical neighbours, ``step`` rows apart, of sixteen u8 channels in ``scope``
+    times s8 weights, whose memory holds ``[height/4][16][4]``, filled up with zeros.
     """
     span = (height - 1) * step + 1
     padded = -(-height // 4) * 4
@@ -41,9 +45,7 @@ def register_column(height: int, step: int, scope: str) -> str:
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(
-            a, (span, 1, 16), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
-        )
+        A = T.match_buffer(a, (span, 1, 16), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope)
         B = T.match_buffer(b, (16, height), "int8", offset_factor=1, strides=[padded, 1])
         C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
@@ -67,5 +69,7 @@ def register_column(height: int, step: int, scope: str) -> str:
                 )
 
     return register_intrinsic(
-        f"sqc.column.avx512vnni.{height}.{step}.{scope}", describe_column(height, step, padded, 16, "int8", scope), implementation
+        f"sqc.column.avx512vnni.{height}.{step}.{scope}",
+        describe_column(height, step, padded, 16, "int8", scope),
+        implementation,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqc.schedules._tvm import Function, T, register_intrinsic
 
 
@@ -24,6 +26,7 @@ def describe(scope: str) -> Function:
     return description
 
 
+@cache
 def register(scope: str) -> str:
     """Register the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]``; returns its name."""
 
@@ -71,6 +74,7 @@ def describe_column(height: int, step: int, padded: int, lanes: int, element: st
     return description
 
 
+@cache
 def register_column(height: int, step: int, scope: str) -> str:
     """Register a column of a depthwise convolution, with weights as for AVX-512 VNNI; returns its name."""
     span = (height - 1) * step + 1
@@ -78,9 +82,7 @@ def register_column(height: int, step: int, scope: str) -> str:
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(
-            a, (span, 1, 16), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
-        )
+        A = T.match_buffer(a, (span, 1, 16), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope)
         B = T.match_buffer(b, (16, height), "int8", offset_factor=1, strides=[padded, 1])
         C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
@@ -100,5 +102,7 @@ def register_column(height: int, step: int, scope: str) -> str:
                 )
 
     return register_intrinsic(
-        f"sqc.column.portable.{height}.{step}.{scope}", describe_column(height, step, padded, 16, "int8", scope), implementation
+        f"sqc.column.portable.{height}.{step}.{scope}",
+        describe_column(height, step, padded, 16, "int8", scope),
+        implementation,
     )

@@ -99,7 +99,6 @@ def compare(
     own: Mapping[str, Model] | None = None,
     seconds: float = 1.0,
     rounds: int = ROUNDS,
-    versions: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Time ``model`` and its rivals on ``samples``, each a batch by input name, with ``threads`` threads.
 
@@ -118,9 +117,9 @@ def compare(
     timings = interleave(steps, len(samples), seconds=seconds, rounds=rounds)
     inputs = [np.array(samples[0][spec.name], order="C") for spec in model.inputs]
     profile = [(step.name, step.seconds) for step in model.profile(*inputs)]
-    known = {**(versions or {}), **{rival.peer.name: rival.peer.version for rival in rivals}}
+    versions = {**model.description.get("versions", {}), **{rival.peer.name: rival.peer.version for rival in rivals}}
     batch = next(iter(samples[0].values())).shape[0]
-    return Comparison(name, batch, threads, timings, known, profile)
+    return Comparison(name, batch, threads, timings, versions, profile)
 
 
 def chunks(arrays: Feeds, batch: int) -> list[dict[str, np.ndarray]]:

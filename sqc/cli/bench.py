@@ -93,7 +93,6 @@ def command(
         own=session.own,
         seconds=seconds,
         rounds=rounds,
-        versions=session.model.description.get("versions", {}),
     )
     print_comparison(comparison, None if all_steps else TOP_STEPS)
     if json_path:

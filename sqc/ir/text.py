@@ -201,7 +201,14 @@ class _Parser:
         self.token("end")
 
     def string(self) -> str:
-        return str(json.loads(self.token("string")))
+        return self.unquoted(self.token("string"))
+
+    def unquoted(self, text: str) -> str:
+        try:
+            return str(json.loads(text))
+        except json.JSONDecodeError as error:
+            self.at -= 1
+            raise self.error(f"no valid string: {error.msg}") from error
 
     def number(self) -> int | float:
         text = self.token("number")
@@ -216,7 +223,7 @@ class _Parser:
 
     def value_name(self) -> str:
         text = self.token("value")[1:]
-        return str(json.loads(text)) if text.startswith('"') else text
+        return self.unquoted(text) if text.startswith('"') else text
 
     def graph(self) -> Graph:
         self.expect("graph")
@@ -316,7 +323,12 @@ class _Parser:
             items.append(self.number())
         if len(items) != math.prod(type.shape):
             raise self.error(f"{len(items)} elements given for {format_type(type)}", position)
-        return np.array(items, dtype=type.dtype).reshape(type.shape)
+        if np.dtype(type.dtype).kind != "f" and any(isinstance(item, float) for item in items):
+            raise self.error(f"{format_type(type)} holds whole numbers only", position)
+        try:
+            return np.array(items, dtype=type.dtype).reshape(type.shape)
+        except (OverflowError, ValueError) as error:
+            raise self.error(str(error), position) from error
 
     def op(self, scope: dict[str, Value]) -> Op:
         declared = [(self.value_name(), self.tokens[self.at - 1][2])]

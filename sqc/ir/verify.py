@@ -34,10 +34,13 @@ def verify(graph: Graph) -> None:
                 raise GraphError(
                     f"{op.label()} reads %{operand.name} as {operand.type}, but it is {known[operand.name].type}"
                 )
-        complete = complete_attributes(op.kind, op.attributes)
+        try:
+            complete = complete_attributes(op.kind, op.attributes)
+            inferred = infer_type(op.kind, [operand.type for operand in op.operands], complete)
+        except GraphError as error:
+            raise GraphError(f"{op.label()}: {error}") from error
         if complete != op.attributes:
             raise GraphError(f"{op.label()} lacks attributes: {sorted(complete.keys() - op.attributes.keys())}")
-        inferred = infer_type(op.kind, [operand.type for operand in op.operands], op.attributes)
         if op.result.type != inferred:
             raise GraphError(f"{op.label()} is declared as {op.result.type}, but computes {inferred}")
         if op.kind == "fused":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ class FakeModel:
 
     inputs = (SPEC,)
     outputs = (TensorSpec("y", np.dtype(np.float32), (2, 3)),)
+    description: ClassVar = {"versions": {"sqc": "0"}}
     threads = 0
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -70,7 +71,6 @@ def test_comparison_has_everything_for_json() -> None:
         own={"sqc float": cast(Model, model)},
         seconds=1e-6,
         rounds=2,
-        versions={"sqc": "0"},
     )
     assert model.threads == 2
     assert list(comparison.timings) == ["sqc int8", "sqc float", "fake float", "fake int8"]

@@ -4,298 +4,330 @@ from __future__ import annotations
 
 import numpy as np
 
-from sqc.ir import Builder, Graph, TensorType, Value
+from sqc.ir import Builder, Graph, Quantization, TensorType, Value
+from sqc.ops.pooling import tap_counts
+from tests.promise.draws import Draws, Shape
 
-Shape = tuple[int, ...]
-
-CHANNELS = (*range(1, 36), 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 130)
-_LIMIT = 2**31 - 1
+MOST_ELEMENTS = 60_000
+"""No tensor is larger."""
 
 
 class Generator:
     """Grows one graph of at least three integer ops. Equal seeds give equal graphs."""
 
     def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
+        self.draw = Draws(seed)
         self.builder = Builder(f"seed{seed}")
         self.images: list[Value] = []
+        """NHWC, u8"""
         self.vectors: list[Value] = []
+        """[N, C], u8"""
         self.count = 0
 
     def graph(self) -> Graph:
         """The graph. Every value that no op reads is an output, as u8 or dequantized, and some that are read too."""
-        batch = int(self.random.choice([1, 1, 1, 2, 3]))
-        self.enter((batch, *self.pixels(), self.channels()))
-        if self.chance(0.3):
-            self.enter((batch, *self.pixels(), self.channels()))
+        batch = self.draw.one([1, 1, 1, 2, 3])
+        for _ in range(2 if self.draw.chance(0.3) else 1):
+            self.enter((batch, *self.draw.pixels(), self.draw.channels()))
         makers = [
-            self.convolution, self.convolution, self.convolution, self.pointwise, self.depthwise, self.grouped,
-            self.residual, self.add, self.multiply, self.squeeze, self.lookup, self.max_pool, self.average_pool,
-            self.global_pool, self.concat, self.concat, self.pad, self.slice, self.transpose, self.flatten, self.dense, self.dense,
-            self.rescale,
+            self.convolution, self.convolution, self.convolution, self.pointwise, self.depthwise, self.depthwise,
+            self.grouped, self.residual, self.residual, self.add, self.add, self.multiply, self.squeeze, self.lookup,
+            self.max_pool, self.average_pool, self.average_pool, self.global_pool, self.concat, self.concat, self.pad,
+            self.slice, self.transpose, self.reshape, self.flatten, self.dense, self.dense, self.rescale, self.between,
+            self.through_float, self.join_vectors,
         ]  # fmt: skip
-        target = int(self.random.integers(4, 9))
-        for _ in range(50):
+        target = self.draw.whole(4, 9)
+        for _ in range(60):
             if self.count >= target:
                 break
-            makers[int(self.random.integers(len(makers)))]()
+            self.draw.one(makers)()
         read = {operand for op in self.builder.ops for operand in op.operands}
         for i, value in enumerate([*self.images, *self.vectors]):
-            if value in read and not self.chance(0.15):
+            if value in read and not self.draw.chance(0.15):
                 continue
-            if self.chance(0.6):
+            if self.draw.chance(0.6):
                 value = self.builder.emit("dequantize", [value], name=f"real{i}")
             self.builder.outputs[f"y{i}"] = value
         return self.builder.finish()
 
-    # Draws ---------------------------------------------------------------------------------------------------------
+    # Pieces --------------------------------------------------------------------------------------------------------
 
-    def chance(self, probability: float) -> bool:
-        return bool(self.random.random() < probability)
-
-    def draw(self, low: int, high: int) -> int:
-        """A whole number in ``[low, high]``."""
-        return int(self.random.integers(low, high + 1))
-
-    def channels(self) -> int:
-        return int(self.random.choice(CHANNELS))
-
-    def pixels(self) -> Shape:
-        return (self.draw(1, 17), self.draw(1, 17))
-
-    def qparams(self) -> dict[str, float | int]:
-        """A scale from tiny to huge and a zero point that is often an end of the range."""
-        exponent = self.random.uniform(-6, 0) if self.chance(0.8) else self.random.uniform(-20, 12)
-        zero_point = int(self.random.choice([0, 255, 128, self.draw(0, 255)]))
-        return {"scale": float(np.float32(2.0**exponent * 1.1)), "zero_point": zero_point}
-
-    def clamps(self) -> dict[str, int]:
-        if self.chance(0.5):
-            return {}
-        lo, hi = sorted((self.draw(0, 255), self.draw(0, 255)))
-        return {"lo": lo, "hi": hi}
-
-    def weights(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        """Weights, and a bias that keeps the accumulator in 32 bits, sometimes only just."""
-        if self.chance(0.15):
-            w = self.random.choice([-128, 127], shape).astype(np.int8)
-        else:
-            w = self.random.integers(-128, 128, shape).astype(np.int8)
-        room = _LIMIT - 255 * np.abs(w.astype(np.int64)).reshape(shape[0], -1).sum(1)
-        if self.chance(0.15):
-            bias = room * self.random.choice([-1, 1], shape[0])
-        else:
-            bias = self.random.integers(-(2**15), 2**15, shape[0])
-        return w, bias.astype(np.int32)
-
-    def multipliers(self, spread: float, shape: Shape) -> np.ndarray:
-        """Multipliers that bring values of about ``spread`` into the range of a byte, or far beyond or below it."""
-        exponents = self.random.uniform(-3, 1, shape) if self.chance(0.8) else self.random.uniform(-20, 12, shape)
-        return np.asarray(150.0 / spread * 2.0**exponents, np.float32)
-
-    def image(self) -> Value:
-        return self.images[self.draw(0, len(self.images) - 1)]
+    def enter(self, shape: Shape) -> None:
+        """An input: floats, channels first or last, that are quantized, or bytes."""
+        name, qparams = f"x{len(self.builder.inputs)}", self.draw.qparams()
+        if self.draw.chance(0.1):
+            quantization = Quantization.per_tensor(float(qparams["scale"]), int(qparams["zero_point"]))
+            self.images.append(self.builder.input(name, TensorType(shape, "uint8", quantization)))
+            return
+        channels_first = self.draw.chance(0.5)
+        n, h, w, c = shape
+        x = self.builder.input(name, TensorType((n, c, h, w) if channels_first else shape, "float32"))
+        x = self.builder.emit("quantize", [x], qparams, name=f"q_{name}")
+        if channels_first:
+            x = self.builder.emit("transpose", [x], {"perm": (0, 2, 3, 1)}, name=f"nhwc_{name}")
+        self.images.append(x)
 
     def name(self, stem: str) -> str:
         self.count += 1
         return f"{stem}{self.count}"
 
-    # Pieces --------------------------------------------------------------------------------------------------------
-
-    def enter(self, shape: Shape) -> None:
-        x = self.builder.input(f"x{len(self.builder.inputs)}", TensorType(shape, "float32"))
-        self.images.append(self.builder.emit("quantize", [x], self.qparams(), name=f"q_{x.name}"))
+    def image(self) -> Value:
+        return self.draw.one(self.images)
 
     def constant(self, array: np.ndarray, stem: str) -> Value:
         return self.builder.constant(array, f"{stem}{self.count}")
 
-    def requantize(self, acc: Value, spread: float, stem: str, others: list[Value] | None = None) -> Value:
-        """Requantize an accumulator (or u8 value), with further u8 terms; a lookup may follow."""
-        others = others or []
-        per_channel = acc.type.dtype == "int32" and self.chance(0.8)
-        multipliers = [self.multipliers(spread, acc.type.shape[-1:] if per_channel else ())]
-        multipliers += [self.multipliers(255.0, ()) for _ in others]
-        constants = [self.constant(m, "m") for m in multipliers]
-        attributes = {**self.qparams(), **self.clamps()}
-        value = self.builder.emit("requantize", [acc, *others, *constants], attributes, name=self.name(stem))
-        return self.table(value) if self.chance(0.25) else value
+    def keep(self, value: Value) -> None:
+        """Make a value available to further ops, unless it is too large."""
+        if value.type.size <= MOST_ELEMENTS:
+            (self.images if value.type.rank == 4 else self.vectors).append(value)
+        else:
+            self.builder.outputs[f"large_{value.name}"] = value
+
+    def requantize(self, terms: list[Value], spread: float, stem: str, multiplier: Shape | None = None) -> Value:
+        """Round terms of which the first is about ``spread``; a lookup may follow.
+
+        ``multiplier`` is the shape of its multipliers, else they are one, or for accumulators one a channel.
+        """
+        acc, *others = terms
+        if multiplier is None:
+            multiplier = acc.type.shape[-1:] if acc.type.dtype == "int32" and self.draw.chance(0.8) else ()
+        arrays = [self.draw.multipliers(spread, multiplier)]
+        for other in others:
+            sign = -1 if self.draw.chance(0.1) else 1
+            arrays.append(sign * self.draw.multipliers(255.0 if other.type.dtype == "uint8" else spread, ()))
+        constants = [self.constant(array, "m") for array in arrays]
+        attributes = {**self.draw.qparams(), **self.draw.clamps()}
+        value = self.builder.emit("requantize", [*terms, *constants], attributes, name=self.name(stem))
+        return self.table(value) if self.draw.chance(0.25) else value
+
+    def finish(self, acc: Value, spread: float, stem: str, multiplier: Shape | None = None) -> None:
+        """What becomes of accumulators: a requantize, or now and then floats that leave the graph."""
+        if self.draw.chance(0.1):
+            shape = acc.type.shape[-1:] if multiplier is None else multiplier
+            real = self.constant(self.draw.multipliers(spread, shape), "m")
+            self.builder.outputs[f"real_{acc.name}"] = self.builder.emit("dequantize", [acc, real], name=self.name("r"))
+        else:
+            self.keep(self.requantize([acc], spread, f"{stem}_u8", multiplier))
 
     def table(self, x: Value) -> Value:
-        table = self.constant(self.random.integers(0, 256, 256).astype(np.uint8), "table")
-        return self.builder.emit("lookup", [x, table], self.qparams(), name=self.name("lookup"))
+        table = self.constant(self.draw.table(), "table")
+        return self.builder.emit("lookup", [x, table], self.draw.qparams(), name=self.name("lookup"))
 
-    def window(self, x: Value, most: int = 5) -> dict[str, object] | None:
-        """Attributes of a window that fits ``x``, or None."""
-        _, height, width, _ = x.type.shape
-        kernel = (self.draw(1, most), self.draw(1, most))
-        dilations = (self.draw(1, 2), self.draw(1, 2)) if self.chance(0.25) else (1, 1)
-        pads = tuple(self.draw(0, kernel[i % 2] - 1) for i in range(4)) if self.chance(0.7) else (0, 0, 0, 0)
-        spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-        if spans[0] > height + pads[0] + pads[2] or spans[1] > width + pads[1] + pads[3]:
-            return None
-        return {
-            "kernel": kernel, "strides": (self.draw(1, 3), self.draw(1, 3)), "pads": pads, "dilations": dilations,
-            "layout": "NHWC",
-        }  # fmt: skip
-
-    def convolve(self, x: Value, outputs: int, groups: int, window: dict[str, object], stem: str) -> Value:
+    def convolve(self, x: Value, outputs: int, groups: int, window: dict[str, object], stem: str) -> tuple[Value, float]:
+        """The accumulators of a convolution, and about how large they get."""
         kernel = window["kernel"]
         assert isinstance(kernel, tuple)
         shape = (outputs, x.type.shape[-1] // groups, *kernel)
-        w, bias = self.weights(shape)
+        w, bias, spread = self.draw.weights(shape)
         attributes = {key: value for key, value in window.items() if key != "kernel"}
-        acc = self.builder.emit(
-            "qconv2d",
-            [x, self.constant(w, "w"), self.constant(bias, "b")],
-            {**attributes, "groups": groups},
-            name=self.name(stem),
-        )
-        return acc
-
-    def spread(self, acc: Value) -> float:
-        """About how large the accumulators of a convolution or dense layer get."""
-        w = self.builder.ops[-1].operands[1].type
-        return 75.0 * 147.0 * float(np.sqrt(np.prod(w.shape[1:])))
+        operands = [x, self.constant(w, "w"), self.constant(bias, "b")]
+        acc = self.builder.emit("qconv2d", operands, {**attributes, "groups": groups}, name=self.name(stem))
+        return acc, spread
 
     # Ops -----------------------------------------------------------------------------------------------------------
 
     def convolution(self) -> None:
         x = self.image()
-        if window := self.window(x):
-            acc = self.convolve(x, self.channels(), 1, window, "conv")
-            self.images.append(self.requantize(acc, self.spread(acc), "conv_u8"))
+        if window := self.draw.window(x, 7 if x.type.shape[3] < 8 else 5):
+            self.finish(*self.convolve(x, self.draw.channels(), 1, window, "conv"), "conv")
 
     def pointwise(self) -> None:
-        x = self.image()
-        window = {"kernel": (1, 1), "strides": (self.draw(1, 2),) * 2, "layout": "NHWC"}
-        acc = self.convolve(x, self.channels(), 1, window, "pointwise")
-        self.images.append(self.requantize(acc, self.spread(acc), "pointwise_u8"))
+        window = {"kernel": (1, 1), "strides": (self.draw.one([1, 1, 2]),) * 2, "layout": "NHWC"}
+        self.finish(*self.convolve(self.image(), self.draw.channels(), 1, window, "pointwise"), "pointwise")
 
     def depthwise(self) -> None:
         x = self.image()
-        if window := self.window(x):
+        if window := self.draw.window(x):
             channels = x.type.shape[-1]
-            acc = self.convolve(x, channels, channels, window, "depthwise")
-            self.images.append(self.requantize(acc, self.spread(acc), "depthwise_u8"))
+            self.finish(*self.convolve(x, channels, channels, window, "depthwise"), "depthwise")
 
     def grouped(self) -> None:
         x = self.image()
         channels = x.type.shape[-1]
         divisors = [g for g in range(2, channels + 1) if channels % g == 0]
-        if divisors and (window := self.window(x, 3)):
-            groups = int(self.random.choice(divisors))
-            acc = self.convolve(x, groups * self.draw(1, max(1, 96 // groups)), groups, window, "grouped")
-            self.images.append(self.requantize(acc, self.spread(acc), "grouped_u8"))
+        if divisors and (window := self.draw.window(x, 3)):
+            groups = self.draw.one(divisors)
+            outputs = groups * self.draw.whole(1, max(1, 96 // groups))
+            self.finish(*self.convolve(x, outputs, groups, window, "grouped"), "grouped")
 
     def residual(self) -> None:
+        """A convolution, or two, plus another image of the same extent."""
         x, other = self.image(), self.image()
         if x.type.shape[:3] != other.type.shape[:3]:
             return
-        window: dict[str, object] = {"kernel": (3, 3), "pads": (1, 1, 1, 1), "layout": "NHWC"}
-        acc = self.convolve(x, other.type.shape[-1], 1, window, "conv")
-        self.images.append(self.requantize(acc, self.spread(acc), "residual", [other]))
+        kernel, pads = self.draw.one([((3, 3), (1, 1, 1, 1)), ((1, 1), (0, 0, 0, 0)), ((2, 3), (0, 1, 1, 1))])
+        window: dict[str, object] = {"kernel": kernel, "pads": pads, "layout": "NHWC"}
+        acc, spread = self.convolve(x, other.type.shape[-1], 1, window, "conv")
+        terms = [acc, other]
+        if self.draw.chance(0.1):
+            terms[1], _ = self.convolve(x, other.type.shape[-1], 1, window, "conv")
+        elif self.draw.chance(0.1):
+            terms = [other, acc]
+        self.keep(self.requantize(terms, spread if terms[0] is acc else 255.0, "residual"))
 
     def add(self) -> None:
         x, other = self.image(), self.image()
-        if x.type.shape == other.type.shape:
-            others = [other, x] if self.chance(0.2) else [other]
-            self.images.append(self.requantize(x, 255.0, "add", others))
+        if self.draw.chance(0.15):
+            self.keep(self.difference(x))
+        elif x.type.shape == other.type.shape:
+            others = [other, x] if self.draw.chance(0.2) else [other]
+            self.keep(self.requantize([x, *others], 255.0, "add"))
+
+    def difference(self, x: Value) -> Value:
+        """Large terms that almost cancel, so that the last bit of each product counts."""
+        factor = np.float32(self.draw.random.uniform(100, 100_000))
+        rest = np.float32(-factor + self.draw.random.uniform(-1, 1))
+        constants = [self.constant(np.array(m, np.float32), "m") for m in (factor, rest)]
+        return self.builder.emit("requantize", [x, x, *constants], self.draw.qparams(), name=self.name("difference"))
 
     def rescale(self) -> None:
-        self.images.append(self.requantize(self.image(), 255.0, "rescale"))
+        self.keep(self.requantize([self.draw.one([*self.images, *self.vectors])], 255.0, "rescale"))
+
+    def between(self) -> None:
+        """An addition whose second term is a factor for each channel, or one for all."""
+        x = self.image()
+        shape = self.draw.one([x.type.shape[-1:], (), (1, *x.type.shape[1:])])
+        qparams = self.draw.qparams()
+        quantization = Quantization.per_tensor(float(qparams["scale"]), int(qparams["zero_point"]))
+        levels = self.draw.random.integers(0, 256, shape).astype(np.uint8)
+        other = self.builder.constant(levels, f"levels{self.count}", quantization)
+        if self.draw.chance(0.5):
+            self.keep(self.requantize([x, other], 255.0, "add_constant"))
+        else:
+            self.keep(self.product(x, other))
 
     def multiply(self) -> None:
         x, other = self.image(), self.image()
         if x.type.shape == other.type.shape:
-            self.images.append(self.product(x, other))
+            self.keep(self.product(x, other))
 
     def squeeze(self) -> None:
-        """A factor for each channel, as in squeeze-and-excite."""
+        """A factor for each channel of each image, as in squeeze-and-excite."""
         x = self.image()
-        self.images.append(self.product(x, self.pooled(x)))
+        operands = [x, self.pooled(x)]
+        self.keep(self.product(*(operands if self.draw.chance(0.7) else operands[::-1])))
 
     def product(self, x: Value, other: Value) -> Value:
         acc = self.builder.emit("qmul", [x, other], name=self.name("mul"))
-        return self.requantize(acc, 128.0 * 128.0, "mul_u8")
+        return self.requantize([acc], 128.0 * 128.0, "mul_u8", ())
 
     def lookup(self) -> None:
-        self.images.append(self.table(self.image()))
+        self.keep(self.table(self.draw.one([*self.images, *self.vectors])))
+
+    def through_float(self) -> None:
+        """To float and back, as where two models meet."""
+        real = self.builder.emit("dequantize", [self.image()], name=self.name("float"))
+        self.keep(self.builder.emit("quantize", [real], self.draw.qparams(), name=self.name("again")))
 
     def max_pool(self) -> None:
         x = self.image()
-        if window := self.window(x, 3):
-            self.images.append(self.builder.emit("max_pool", [x], window, name=self.name("max_pool")))
+        if window := self.draw.window(x, 7 if self.draw.chance(0.2) else 3):
+            self.keep(self.builder.emit("max_pool", [x], window, name=self.name("max_pool")))
 
     def average_pool(self) -> None:
+        """A sum over windows; its multipliers are one, one a channel, or, without the border, one a pixel."""
         x = self.image()
-        if window := self.window(x, 3):
+        if window := self.draw.window(x, 7 if self.draw.chance(0.2) else 3):
             acc = self.builder.emit("qsum_pool", [x], window, name=self.name("sum_pool"))
-            self.images.append(self.requantize(acc, 500.0, "average"))
+            counts = tap_counts(x.type.shape[1], x.type.shape[2], window)
+            by_pixel = self.draw.chance(0.4) and int(counts.min()) > 0
+            self.finish(acc, 60.0 * int(counts.max()), "average", (*counts.shape, 1) if by_pixel else None)
 
     def pooled(self, x: Value) -> Value:
         acc = self.builder.emit("qreduce_sum", [x], {"axes": (1, 2), "keepdims": True}, name=self.name("sum"))
-        return self.requantize(acc, 20.0 * x.type.shape[1] * x.type.shape[2], "mean")
+        return self.requantize([acc], 20.0 * x.type.shape[1] * x.type.shape[2], "mean")
 
     def global_pool(self) -> None:
-        self.images.append(self.pooled(self.image()))
+        x = self.image()
+        if self.draw.chance(0.5):
+            self.keep(self.pooled(x))
+            return
+        axes = self.draw.one([(1, 2), (1, 2), (2, 3), (1, 3)])
+        acc = self.builder.emit("qreduce_sum", [x], {"axes": axes, "keepdims": False}, name=self.name("sum"))
+        self.finish(acc, 20.0 * x.type.size / acc.type.size, "mean")
 
     def concat(self) -> None:
+        """Images of equal extent joined, each rescaled before or taken as it is."""
         first = self.image()
-        same = [v for v in self.images if v.type.shape[:3] == first.type.shape[:3]]
-        if len(same) < 2:
-            return
-        parts = [same[self.draw(0, len(same) - 1)] for _ in range(self.draw(2, 3))]
-        if sum(part.type.shape[-1] for part in parts) > 300:
-            return
-        qparams = self.qparams()
+        axis = self.draw.one([3, 3, 3, 1, 2])
+        rest = [i for i in range(4) if i != axis]
+        same = [v for v in self.images if [v.type.shape[i] for i in rest] == [first.type.shape[i] for i in rest]]
+        parts = [first, *(self.draw.one(same) for _ in range(self.draw.whole(1, 2)))]
+        if sum(part.type.shape[-1] for part in parts) <= 300:
+            self.keep(self.join(parts, axis))
+
+    def join_vectors(self) -> None:
+        if self.vectors:
+            self.keep(self.join([self.draw.one(self.vectors) for _ in range(2)], 1))
+
+    def join(self, parts: list[Value], axis: int) -> Value:
+        quantization = parts[0].type.quantization
+        assert quantization is not None
+        qparams = self.draw.qparams()
+        if self.draw.chance(0.3):
+            qparams = {"scale": quantization.scale[0], "zero_point": quantization.zero_point[0]}
+        target = Quantization.per_tensor(float(qparams["scale"]), int(qparams["zero_point"]))
         moved = []
         for part in parts:
-            multiplier = self.constant(self.multipliers(255.0, ()), "m")
-            moved.append(self.builder.emit("requantize", [part, multiplier], qparams, name=self.name("aligned")))
-        self.images.append(self.builder.emit("concat", moved, {"axis": 3}, name=self.name("concat")))
+            if part.type.quantization != target:
+                multiplier = self.constant(self.draw.multipliers(255.0, ()), "m")
+                part = self.builder.emit("requantize", [part, multiplier], qparams, name=self.name("aligned"))
+            moved.append(part)
+        return self.builder.emit("concat", moved, {"axis": axis}, name=self.name("concat"))
 
     def pad(self) -> None:
         x = self.image()
-        pads = (0, self.draw(0, 2), self.draw(0, 2), 0, 0, self.draw(0, 2), self.draw(0, 2), 0)
-        value = float(x.type.zero_point if self.chance(0.7) else self.draw(0, 255))
-        self.images.append(self.builder.emit("pad", [x], {"pads": pads, "value": value}, name=self.name("pad")))
+        channels = self.draw.chance(0.2)
+        pads = tuple(self.draw.whole(0, 2) if i % 4 in (1, 2) or (channels and i % 4 == 3) else 0 for i in range(8))
+        value = float(x.type.zero_point if self.draw.chance(0.7) else self.draw.whole(0, 255))
+        self.keep(self.builder.emit("pad", [x], {"pads": pads, "value": value}, name=self.name("pad")))
 
     def slice(self) -> None:
         x = self.image()
-        axis = self.draw(1, 3)
-        extent = x.type.shape[axis]
-        start = self.draw(0, extent - 1)
-        attributes = {"axes": (axis,), "starts": (start,), "ends": (self.draw(start + 1, extent),), "steps": (1,)}
-        self.images.append(self.builder.emit("slice", [x], attributes, name=self.name("slice")))
+        axes = self.draw.one([(1,), (2,), (3,), (3,), (1, 2), (2, 3)])
+        starts, ends, steps = [], [], []
+        for axis in axes:
+            extent = x.type.shape[axis]
+            starts.append(self.draw.whole(0, extent - 1))
+            ends.append(self.draw.whole(starts[-1] + 1, extent))
+            steps.append(self.draw.one([1, 1, 2, 3]))
+        attributes = {"axes": axes, "starts": tuple(starts), "ends": tuple(ends), "steps": tuple(steps)}
+        self.keep(self.builder.emit("slice", [x], attributes, name=self.name("slice")))
 
     def transpose(self) -> None:
+        perm = self.draw.one([(0, 2, 1, 3), (0, 3, 1, 2), (0, 2, 3, 1)])
+        self.keep(self.builder.emit("transpose", [self.image()], {"perm": perm}, name=self.name("transpose")))
+
+    def reshape(self) -> None:
+        """Rows and columns of pixels merged, or channels split off into them."""
         x = self.image()
-        perm = (0, 2, 1, 3)
-        self.images.append(self.builder.emit("transpose", [x], {"perm": perm}, name=self.name("transpose")))
+        n, h, w, c = x.type.shape
+        shape = self.draw.one([(n, 1, h * w, c), (n, w, h, c), (n, h, w * c, 1)])
+        if max(shape) <= 200:
+            self.keep(self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("reshape")))
 
     def flatten(self) -> None:
         x = self.image()
         size = x.type.size // x.type.shape[0]
         if size <= 3000:
             attributes = {"shape": (x.type.shape[0], size)}
-            self.vectors.append(self.builder.emit("reshape", [x], attributes, name=self.name("flat")))
+            self.keep(self.builder.emit("reshape", [x], attributes, name=self.name("flat")))
 
     def dense(self) -> None:
         if not self.vectors:
             self.flatten()
         if not self.vectors:
             return
-        x = self.vectors[self.draw(0, len(self.vectors) - 1)]
-        w, bias = self.weights((self.channels(), x.type.shape[1]))
+        x = self.draw.one(self.vectors)
+        w, bias, spread = self.draw.weights((self.draw.channels(), x.type.shape[1]))
         operands = [x, self.constant(w, "w"), self.constant(bias, "b")]
         acc = self.builder.emit("qfully_connected", operands, name=self.name("dense"))
-        spread = self.spread(acc)
         same = [v for v in self.vectors if v.type.shape == acc.type.shape]
-        if self.chance(0.2):
-            real = self.constant(self.multipliers(spread, acc.type.shape[-1:]), "m")
-            self.builder.outputs[f"real_{acc.name}"] = self.builder.emit("dequantize", [acc, real], name=self.name("r"))
+        if same:
+            self.keep(self.requantize([acc, same[0]], spread, "dense_residual"))
         else:
-            self.vectors.append(self.requantize(acc, spread, "dense_u8", same[:1]))
+            self.finish(acc, spread, "dense")
 
 
 def inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
@@ -303,11 +335,16 @@ def inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     for value in graph.inputs:
-        quantized = next(op for op in graph.ops if value in op.operands)
-        scale, zero_point = quantized.number("scale"), quantized.integer("zero_point")
-        levels = random.integers(0, 256, value.type.shape) - zero_point
+        levels = random.integers(0, 256, value.type.shape)
+        if value.type.dtype == "uint8":
+            arrays[value.name] = levels.astype(np.uint8)
+            continue
+        quantized = next((op for op in graph.ops if value in op.operands), None)
+        scale, zero_point = (1.0, 0)
+        if quantized is not None:
+            scale, zero_point = quantized.number("scale"), quantized.integer("zero_point")
         halves = random.choice([0.0, 0.0, 0.5, -0.5], value.type.shape)
-        x = ((levels + halves) * scale).astype(np.float32)
+        x = ((levels - zero_point + halves) * scale).astype(np.float32)
         special = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45, -0.0], np.float32)
         x = np.where(random.random(x.shape) < 0.02, random.choice(special, x.shape), x)
         arrays[value.name] = x.astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +57,17 @@ class Case(Builder):
         return Op("fused", body.inputs, (Value("fused", result.type),), {"body": body}, "fused")
 
 
+def before_hole(array: np.ndarray) -> np.ndarray:
+    """A copy of ``array`` behind which memory cannot be read."""
+    pages = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = np.frombuffer(mmap.mmap(-1, pages + mmap.PAGESIZE), np.uint8)
+    hole = ctypes.c_void_p(memory.ctypes.data + pages)
+    assert ctypes.CDLL(None).mprotect(hole, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    copy = memory[pages - array.nbytes : pages].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def run_kernel(op: Op, arrays: dict[Value, np.ndarray], target: Target = NATIVE) -> np.ndarray:
     """The result of the kernel; it must not write outside of it."""
     kernel = lower(op, target)
@@ -62,7 +75,8 @@ def run_kernel(op: Op, arrays: dict[Value, np.ndarray], target: Target = NATIVE)
     guarded = np.full(type.bytes + 128, 0xA5, np.uint8)
     start = (-guarded.ctypes.data) % 64
     result = guarded[start : start + type.bytes].view(type.dtype).reshape(type.shape)
-    jit(kernel.scheduled, target)(*(arrays[value] for value in kernel.activations), *kernel.pack(arrays), result)
+    operands = [*(arrays[value] for value in kernel.activations), *kernel.pack(arrays)]
+    jit(kernel.scheduled, target)(*(before_hole(array) for array in operands), result)
     assert (guarded[:start] == 0xA5).all() and (guarded[start + type.bytes :] == 0xA5).all()
     return result
 

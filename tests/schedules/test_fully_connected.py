@@ -33,7 +33,9 @@ def test_residual_and_lookup(target: str, columns: int) -> None:
     case = Case(columns)
     acc = case.emit("qfully_connected", case.u8(9, 32), case.s8(columns, 32), case.bias(columns))
     y = case.requantize(acc, 50000, case.u8(9, columns), case.u8(columns), lo=20, hi=200)
-    case.requantize(case.lookup(y), 60, case.u8(9, columns), case.u8(9, 1), zero_point=-3, dtype="int8", lo=-128, hi=100)
+    case.requantize(
+        case.lookup(y), 60, case.u8(9, columns), case.u8(9, 1), zero_point=-3, dtype="int8", lo=-128, hi=100
+    )
     check(case, target)
 
 

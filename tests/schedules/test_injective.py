@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from sqc.errors import CompileError
 from sqc.ir import Value
+from sqc.schedules import Kernel, Target, lower
+from sqc.schedules._tvm import assembly
+from sqc.schedules.axes import KINDS
+from sqc.schedules.injective import FORMULAS
 
-from .harness import Case, check
+from .harness import NATIVE, Case, check
 
 EDGES = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 0.25, 0.75, -0.25, 1e30, -1e30, 1e-30], np.float32)
 
@@ -96,3 +104,46 @@ CASES: dict[str, Callable[[Case], Value]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_equals_reference(name: str) -> None:
     check(CASES[name])
+
+
+def test_tables_are_read_by_permutation() -> None:
+    """This cannot run everywhere, so look at the code: no byte is extracted or inserted."""
+    case = Case()
+    kernel = lower(case.op(case.lookup(case.bytes((4, 64)))), Target.parse("icelake-server"))
+    text = assembly(kernel.scheduled, kernel.target)
+    assert re.search(r"vperm[it]2b", text) and not re.search(r"vpinsrb|vpextrb", text)
+
+
+def test_constants_are_not_part_of_the_key() -> None:
+    def kernel(zero_point: int, seed: int) -> Kernel:
+        case = Case(seed)
+        x = case.bytes((2, 5), zero_point=zero_point)
+        return lower(case.op(case.requantize([x], [0.25 * seed + 0.1], zero_point=zero_point, lo=seed)), NATIVE)
+
+    assert kernel(3, 1).key == kernel(200, 2).key
+
+
+def test_every_kind_has_a_formula() -> None:
+    assert set(FORMULAS) == KINDS
+
+
+def test_lowering_does_not_load_tvm() -> None:
+    script = """
+import sys
+from sqc.ir import Builder, TensorType
+from sqc.schedules import Target, lower
+for kind, shape in (("relu", (3,)), ("softmax", (3,)), ("reduce_mean", (3,))):
+    builder = Builder()
+    x = builder.input("x", TensorType(shape, "float32"))
+    builder.emit(kind, [x], {"axes": (0,)} if kind == "reduce_mean" else {}, name="y")
+    lower(builder.ops[0], Target.parse("x86-64-v3"))
+assert "tvm" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_empty_arrays_are_refused() -> None:
+    case = Case()
+    op = case.op(case.do("relu", case.floats((0, 4))))
+    with pytest.raises(CompileError, match="empty"):
+        lower(op, NATIVE)

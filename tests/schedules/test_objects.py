@@ -31,7 +31,9 @@ def test_links_without_tvm(tmp_path: Path) -> None:
     case.requantize(acc, 80000)
     kernel = lower(case.op(), Target.parse("x86-64-v3"))
     (tmp_path / "k.o").write_bytes(kernel.object("sqc_k7"))
-    subprocess.run(["cc", "-shared", "-o", tmp_path / "k.so", tmp_path / "k.o", "-Wl,-z,defs", "-Wl,-Bsymbolic"], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-o", tmp_path / "k.so", tmp_path / "k.o", "-Wl,-z,defs", "-Wl,-Bsymbolic"], check=True
+    )
     library = ctypes.CDLL(str(tmp_path / "k.so"))
 
     print("loaded", flush=True)

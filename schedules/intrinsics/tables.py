@@ -1,0 +1,110 @@
+"""Reads from tables of 256 bytes, sixteen at a time: byte shuffles in place of one load after the other.
+
+:func:`shuffle_table_reads` is a step of lowering, so kernels write ``table(index)`` and know nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqc.schedules._tvm import rewrite_loads, tirx
+
+LANES = 16
+
+
+def shuffle_table_reads(body: Any, *, vbmi: bool) -> Any:
+    """A lowered body in which every read of sixteen elements of a 256-byte table is made of shuffles.
+
+    With ``vbmi`` they are AVX512-VBMI's permutations of 128 bytes, else AVX2's of 16.
+    """
+
+    def replace(read: Any) -> Any:
+        position = _position(read)
+        if position is None:
+            return read
+        return _permuted(read.source, position) if vbmi else _shuffled(read.source, position)
+
+    return rewrite_loads(body, replace)
+
+
+def _position(read: Any) -> Any:
+    """The sixteen bytes that index a table; None for any other load."""
+    if str(read.ty.dtype) != f"uint8x{LANES}" or [int(extent) for extent in read.source.ty.shape] != [256]:
+        return None
+    (index,) = read.indices
+    if isinstance(index, tirx.Cast) and str(index.value.ty.dtype) == f"uint8x{LANES}":
+        return index.value
+    return None
+
+
+def _bind(value: Any, body: Callable[[Any], Any]) -> Any:
+    variable = tirx.Var("bytes", value.ty.dtype)
+    return tirx.Let(variable, value, body(variable))
+
+
+def _load(table: Any, start: int, lanes: int) -> Any:
+    return tirx.BufferLoad(table, [tirx.Ramp(tirx.const(start, "int32"), tirx.const(1, "int32"), lanes)])
+
+
+def _lanes_of(vector: Any, lanes: Sequence[int]) -> Any:
+    return tirx.Shuffle([vector], [tirx.const(lane, "int32") for lane in lanes])
+
+
+def _repeat(vector: Any, times: int) -> Any:
+    return tirx.Shuffle([vector] * times, [tirx.const(lane, "int32") for lane in range(times * LANES)])
+
+
+def _is_negative(vector: Any, lanes: int) -> Any:
+    zero = tirx.Broadcast(tirx.const(0, "int8"), lanes)
+    return tirx.reinterpret(f"int8x{lanes}", vector) < zero
+
+
+def _shuffled(table: Any, position: Any) -> Any:
+    """Eight shuffles, each of two neighbouring sixteenths of the table; then the right one by the upper four bits."""
+    lanes = 2 * LANES
+
+    def choose(index: Any) -> Any:
+        low = tirx.bitwise_and(index, tirx.Broadcast(tirx.const(15, "uint8"), lanes))
+        return _bind(index + index, lambda b6: _bind(b6 + b6, lambda b5: _bind(low, lambda c: tree(index, b6, b5, c))))
+
+    def tree(b7: Any, b6: Any, b5: Any, low: Any) -> Any:
+        parts = [
+            tirx.call_llvm_pure_intrin(f"uint8x{lanes}", "llvm.x86.avx2.pshuf.b", _load(table, start, lanes), low)
+            for start in range(0, 256, lanes)
+        ]
+        for bit in (b5, b6, b7):
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [tirx.Select(_is_negative(bit, lanes), high, low) for low, high in pairs]
+        bit4 = _lanes_of(b5 + b5, range(LANES))
+        return _bind(
+            parts[0],
+            lambda both: tirx.Select(
+                _is_negative(bit4, LANES), _lanes_of(both, range(LANES, lanes)), _lanes_of(both, range(LANES))
+            ),
+        )
+
+    return _bind(position, lambda p: _bind(_repeat(p, 2), choose))
+
+
+def _permuted(table: Any, position: Any) -> Any:
+    """One permutation for each half of the table; the index's upper bit tells which is right."""
+
+    def choose(index: Any) -> Any:
+        wide = _repeat(index, 4)
+        low, high = (
+            _lanes_of(
+                tirx.call_llvm_pure_intrin(
+                    "uint8x64",
+                    "llvm.x86.avx512.vpermi2var.qi.512",
+                    _load(table, start, 64),
+                    wide,
+                    _load(table, start + 64, 64),
+                ),
+                range(LANES),
+            )
+            for start in (0, 128)
+        )
+        return tirx.Select(_is_negative(index, LANES), high, low)
+
+    return _bind(position, choose)
