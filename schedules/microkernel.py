@@ -11,6 +11,7 @@ import numpy as np
 from sqc.schedules._tvm import Schedule
 from sqc.schedules.intrinsics import LANES, Dot
 
+FUSE=True
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
 
@@ -85,6 +86,8 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
     schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]))
     sch.unroll(row)
     sch.unroll(vector)
+    if len(reductions) > 1 and FUSE:
+        sch.fuse(*reductions[-2:])
     sch.tensorize(lane, dot.register(stage or "global"))
 
 

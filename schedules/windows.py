@@ -163,7 +163,8 @@ def schedule_reduction(schedule: Schedule) -> Function:
     spatial = kinds.count(kinds[0]) if kinds[0] == tirx.IterVar.DataPar else 0
     channels = schedule.get(last).extent.value
     in_vectors = spatial > 0 and types[spatial - 1].extent.value == channels
-    tile = max(width for width in range(1, 65) if channels % width == 0) if in_vectors else 1
+    widths = [width for width in range(1, 65) if channels % width == 0] if in_vectors else [1]
+    tile = max(widths, key=lambda width: (width % 16 == 0, width))
     column, lane = schedule.split(last, [None, tile])
     task = schedule.fuse(*outer, column)
     schedule.compute_at(acc, task, preserve_unit_loops=True)
