@@ -22,8 +22,8 @@ KINDS = ELEMENTWISE | POOLS | REDUCTIONS | {"batch_norm", "reshape", "transpose"
 UNROLLED = 32
 """Pooling windows of up to so many taps are unrolled."""
 
-PARALLEL_ELEMENTS = 1 << 15
-"""Computations over so many elements are worth several threads."""
+PARALLEL_CYCLES = 20_000.0
+"""What takes less is done by one thread."""
 
 
 def has_loops(step: Step) -> bool:
@@ -31,6 +31,22 @@ def has_loops(step: Step) -> bool:
     if step.kind in POOLS:
         return bool(math.prod(step["kernel"]) > UNROLLED)
     return step.kind in REDUCTIONS
+
+
+def cycles(chain: Chain) -> float:
+    """About how long one thread takes for a chain whose data lie in cache."""
+    return sum(_cycles(step, [chain.types[source] for source in step.sources]) for step in chain.steps)
+
+
+def _cycles(step: Step, sources: Sequence[tuple[Shape, str]]) -> float:
+    size = math.prod(step.shape)
+    if step.kind in POOLS:
+        return 0.1 * size * math.prod(step["kernel"])
+    if step.kind in REDUCTIONS:
+        return 0.2 * math.prod(sources[0][0])
+    if step.kind in ELEMENTWISE or step.kind == "batch_norm":
+        return 0.7 * size
+    return 0.1 * size if step.dtype == "uint8" else 0.4 * size
 
 
 def merge_axes(chain: Chain) -> Chain:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqc.ir import Op, Value
-from sqc.schedules.axes import PARALLEL_ELEMENTS
+from sqc.schedules.axes import PARALLEL_CYCLES
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.target import Target
 from sqc.schedules.views import Shape, View, pad, transpose
@@ -137,7 +137,8 @@ class FloatConvolution:
             schedule.parallel(schedule.fuse(*outer[:2]))
             if (width := math.gcd(schedule.get(last).extent.value, LANES)) > 1 and not self.channels_first:
                 schedule.vectorize(schedule.split(last, [None, width])[1])
-        if math.prod((self.outputs, *self.extents, *self.kernel)) >= PARALLEL_ELEMENTS // 16:
+        products = math.prod((*self.extents, self.outputs, *self.kernel, self.nhwc[3] // self.groups)) * self.x[0]
+        if products / 8 >= PARALLEL_CYCLES and schedule.get(task).extent.value > 1:
             schedule.parallel(task)
         init = schedule.decompose_reduction(acc, i)
         for loop in schedule.get_loops(init)[-3:-1]:

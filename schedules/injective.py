@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te
-from sqc.schedules.axes import ELEMENTWISE, PARALLEL_ELEMENTS, POOLS, REDUCTIONS, boundaries, has_loops
+from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import weighted_sum
 from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
@@ -162,12 +162,12 @@ def schedule_chain(chain: Chain, target: Target) -> Function:
         arguments.append(scales)
     schedule = Schedule(function([*arguments, out]))
     if any(has_loops(step) for step in chain.steps):
-        return schedule_reduction(schedule)
+        return schedule_reduction(schedule, cycles(chain))
     cuts = () if _write_as_words(chain) else boundaries(chain)
     # Tables are read by sixteen; see sqc.schedules.intrinsics.tables.
     wide = all(dtype == "uint8" for _, dtype in chain.types) and not any(s.kind == "lookup" for s in chain.steps)
     lanes = 32 if wide and not _write_as_words(chain) else 16
-    return schedule_elements(schedule, cuts, lanes)
+    return schedule_elements(schedule, cuts, lanes, parallel=cycles(chain) >= PARALLEL_CYCLES)
 
 
 def _reader(tensor: Tensor, shape: Shape) -> Callable[[Index], Expr]:
@@ -211,7 +211,7 @@ def _bytes_of_words(tensor: Tensor) -> View:
     return View((*(int(extent) for extent in tensor.shape), 4), "uint8", read)
 
 
-def schedule_elements(schedule: Schedule, cuts: Sequence[int], lanes: int) -> Function:
+def schedule_elements(schedule: Schedule, cuts: Sequence[int], lanes: int, *, parallel: bool) -> Function:
     """Vectors along the last axis of ``out``, which is cut at ``cuts`` and, at the ends, into powers of two."""
     *outer, last = schedule.get_loops(schedule.get_sblock("out"))
     extent, axis = schedule.get(last).extent.value, schedule.get(last).loop_var.name
@@ -219,7 +219,7 @@ def schedule_elements(schedule: Schedule, cuts: Sequence[int], lanes: int) -> Fu
     pieces = _pieces(extent, cuts, lanes)
     if outer:
         row = schedule.fuse(*outer)
-        if rows >= 4 and rows * extent >= PARALLEL_ELEMENTS:
+        if parallel and rows >= 4:
             schedule.parallel(row)
     names = ["out"]
     if len(pieces) > 1:
@@ -231,7 +231,7 @@ def schedule_elements(schedule: Schedule, cuts: Sequence[int], lanes: int) -> Fu
         vectors, lane = schedule.split(loop, [length // width, width])
         if width > 1:
             schedule.vectorize(lane)
-        if rows < 4 and rows * length >= PARALLEL_ELEMENTS:
+        if parallel and rows < 4 and length >= 4 * width:
             schedule.parallel(vectors)
     return schedule.mod["main"]
 

@@ -11,7 +11,6 @@ import numpy as np
 from sqc.schedules._tvm import Schedule
 from sqc.schedules.intrinsics import LANES, Dot
 
-FUSE=True
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
 
@@ -86,8 +85,6 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
     schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]))
     sch.unroll(row)
     sch.unroll(vector)
-    if len(reductions) > 1 and FUSE:
-        sch.fuse(*reductions[-2:])
     sch.tensorize(lane, dot.register(stage or "global"))
 
 
@@ -113,7 +110,9 @@ def schedule_stage(sch: Schedule, task: Any, scope: str) -> None:
     stage = sch.get_sblock("stage")
     sch.compute_at(stage, task)
     sch.set_scope(stage, 0, scope)
-    channel = sch.get_loops(stage)[-1]
+    *_, column, channel = sch.get_loops(stage)
+    # Where only the first and last columns are padding, those between are copied without a test.
+    sch.annotate(column, "pragma_loop_partition_hint", 1)
     lanes = vector_lanes(sch.get(channel).extent.value)
     _, vector = sch.split(channel, [None, lanes])
     sch.vectorize(vector)

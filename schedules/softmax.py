@@ -1,4 +1,4 @@
-"""Softmax in float. Sums run over sixteen lanes, then over the lanes in order, whatever the target."""
+"""Softmax in float. Long sums run in sixteen lanes, then over the lanes in order, whatever the target."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqc.ir import Op
-from sqc.schedules.axes import PARALLEL_ELEMENTS
+from sqc.schedules.axes import PARALLEL_CYCLES
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
-    from sqc.schedules._tvm import Expr, Function
+    from sqc.schedules._tvm import Expr, Function, Schedule
 
 LANES = 16
 
@@ -25,72 +25,102 @@ class Softmax:
     extent: int
     inner: int
 
-    def schedule(self, target: Target) -> Function:
-        from sqc.schedules._tvm import Schedule, function, te, tirx
-        from sqc.schedules.functions import bind, constant, exp
+    @property
+    def in_lanes(self) -> bool:
+        """Whether the axis is so long that it is reduced in lanes; a short one is reduced in order."""
+        return self.extent > LANES
 
-        rows = -(-self.extent // LANES)
-        whole = rows * LANES == self.extent
+    def schedule(self, target: Target) -> Function:
+        from sqc.schedules._tvm import Schedule, function, te
+        from sqc.schedules.functions import constant, exp
+
+        rows = -(-self.extent // LANES) if self.in_lanes else 1
+        padded = rows * LANES if self.in_lanes else self.extent
         x = te.placeholder((self.outer, self.extent, self.inner), "float32", name="x")
 
-        def clamped(position: Expr) -> Expr:
-            return position if whole else te.min(position, self.extent - 1)
-
         def fold(source: Expr, reduce: Expr, name: str) -> Expr:
-            """Reduce ``source(row, position, column)`` over positions: in lanes, then over the lanes."""
-            k, lane = te.reduce_axis((0, rows), "k"), te.reduce_axis((0, LANES), "l")
-            lanes = te.compute(
-                (self.outer, LANES, self.inner),
-                lambda o, p, i: reduce(source(o, k * LANES + p, i), [k]),
-                name=f"{name}_lanes",
+            """Reduce ``source(row, position, column)`` over positions, or first over lanes if there are many."""
+            steps = te.reduce_axis((0, LANES if self.in_lanes else self.extent), "l")
+            if self.in_lanes:
+                k, whole = te.reduce_axis((0, rows), "k"), source
+                source = te.compute(
+                    (self.outer, LANES, self.inner),
+                    lambda o, p, i: reduce(whole(o, k * LANES + p, i), [k]),
+                    name=f"{name}_lanes",
+                )
+            return te.compute((self.outer, self.inner), lambda o, i: reduce(source(o, steps, i), [steps]), name=name)
+
+        row = x
+        if padded > self.extent:
+            # Minus infinity is never the maximum, and its power is 0.
+            row = te.compute(
+                (self.outer, padded, self.inner),
+                lambda o, p, i: te.if_then_else(p < self.extent, x(o, p, i), constant(-math.inf)),
+                name="row",
             )
-            return te.compute((self.outer, self.inner), lambda o, i: reduce(lanes(o, lane, i), [lane]), name=name)
-
-        largest = fold(lambda o, p, i: x(o, clamped(p), i), te.max, "largest")
-
-        def exponential(o: Expr, p: Expr, i: Expr) -> Expr:
-            value = exp(x(o, clamped(p), i) - largest(o, i))
-            if whole:
-                return value
-            # Bound outside of the condition, lest TVM drop the clamp in view of it.
-            return bind(value, lambda t: tirx.Select(p < self.extent, t, constant(0.0)))
-
-        powers = te.compute((self.outer, rows * LANES, self.inner), exponential, name="powers")
+        largest = fold(row, te.max, "largest")
+        powers = te.compute(
+            (self.outer, padded, self.inner), lambda o, p, i: exp(row(o, p, i) - largest(o, i)), name="powers"
+        )
         total = fold(powers, te.sum, "total")
         out = te.compute(x.shape, lambda o, p, i: powers(o, p, i) / total(o, i), name="out")
-
         schedule = Schedule(function([x, out]))
-        block = schedule.get_sblock("out")
-        o, p, i = schedule.get_loops(block)
-        width = max(w for w in range(1, LANES + 1) if self.inner % w == 0)
-        column, lane = schedule.split(i, [None, width])
-        schedule.reorder(o, column, p, lane)
-        task = schedule.fuse(o, column)
-        for name in ("total", "total_lanes", "powers", "largest", "largest_lanes"):
-            stage = schedule.get_sblock(name)
-            schedule.compute_at(stage, task)
+        return self._schedule(schedule, padded)
+
+    def _schedule(self, schedule: Schedule, padded: int) -> Function:
+        """Vectors run over columns, if there are several, else over positions, or over rows if these are short."""
+        from sqc.schedules._tvm import loops_from_zero
+
+        o, p, i = schedule.get_loops(schedule.get_sblock("out"))
+        axis = 2 if self.inner > 1 else 1 if self.in_lanes else 0
+        outer, lane = schedule.split((o, p, i)[axis], [None, _divisor((self.outer, self.extent, self.inner)[axis])])
+        if axis == 2:
+            schedule.reorder(o, outer, p, lane)
+            task = schedule.fuse(o, outer)
+        elif axis == 0:
+            schedule.reorder(outer, p, i, lane)
+            task = outer
+        else:
+            task = o
+        schedule.vectorize(lane)
+        width = schedule.get(lane).extent.value if axis != 1 else 1
+        stages = ["total", "total_lanes", "powers", "largest", "largest_lanes"]
+        if not self.in_lanes:
+            stages = ["total", "powers", "largest"]
+        elif padded > self.extent:
+            stages.append("row")
+        for name in stages:
+            block = schedule.get_sblock(name)
+            schedule.compute_at(block, task, preserve_unit_loops=True)
             # Small enough for the stack.
-            if name != "powers" or rows * LANES * width <= 1 << 13:
-                schedule.set_scope(stage, 0, "local")
-            loops = schedule.get_loops(stage)[1:]
-            if name.endswith("_lanes"):
-                *spatial, k = loops
-                schedule.reorder(k, *spatial)
-                loops = [k, *spatial]
-            elif name != "powers":
+            if padded * width <= 1 << 13:
+                schedule.set_scope(block, 0, "local")
+            loops = schedule.get_loops(block)[1:]
+            spatial, reduction = (loops, []) if name in ("row", "powers") else (loops[:-1], loops[-1:])
+            if axis == 1 and (len(spatial) < 3 or name == "row"):
                 continue
-            if width > 1:
-                schedule.vectorize(loops[-1])
-            else:
-                *_, vector = schedule.split(loops[-1], [None, LANES])
-                schedule.vectorize(vector)
-        if width > 1:
-            schedule.vectorize(lane)
-        elif self.inner == 1 and (divisor := math.gcd(self.extent, LANES)) > 1:
-            schedule.vectorize(schedule.split(p, [None, divisor])[1])
-        if self.outer * self.extent * self.inner >= PARALLEL_ELEMENTS // 8 and schedule.get(task).extent.value > 1:
+            vector = spatial[min(axis, len(spatial) - 1)]
+            others = [loop for loop in spatial if loop is not vector]
+            schedule.reorder(*reduction, *others, vector)
+            if axis == 1:
+                vector = schedule.split(vector, [None, LANES])[1]
+            schedule.vectorize(vector)
+        if 3 * self.outer * self.extent * self.inner >= PARALLEL_CYCLES and schedule.get(task).extent.value > 1:
             schedule.parallel(task)
+        if axis == 1 and "row" in stages:
+            # Whole vectors apart from the end.
+            position = schedule.get_loops(schedule.get_sblock("row"))[2]
+            name = schedule.get(position).loop_var.name
+            schedule.loop_partition(position, [padded - LANES, None])
+            schedule = loops_from_zero(schedule)
+            whole = schedule.get_loops(schedule.get_sblock(f"row_{name}0"))[-2]
+            schedule.vectorize(schedule.split(whole, [None, LANES])[1])
         return schedule.mod["main"]
+
+
+def _divisor(extent: int) -> int:
+    """The largest divisor that is a vector's width."""
+    return max(width for width in range(1, LANES + 1) if extent % width == 0)
 
 
 def lower_softmax(op: Op, target: Target) -> Kernel:

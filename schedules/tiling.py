@@ -14,7 +14,7 @@ from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.intrinsics import LANES, column, dot
-from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up
+from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.target import Target
 
 THREADS = (2, 4, 8)
@@ -159,10 +159,12 @@ def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
 
     def cycles(tile: Tile) -> float:
         tiles = tile.block * -(-ow // pixels) * -(-channel_tiles // tile.parts)
-        staged = window.span(tile.block, 0) * width * problem.channels / tile.parts
+        channels = round_up(problem.channels, lanes) // tile.parts
+        staged = window.span(tile.block, 0) * width * channels
         if staged > STACK_BYTES:
             return math.inf
-        task = tiles * tile_cycles + staged * (0.05 if staged < 24_000 else 0.08)
+        # Copied by whole vectors; what exceeds the first cache is read more slowly.
+        task = tiles * tile_cycles + staged * (1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06))
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
     parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if channel_tiles % n == 0]

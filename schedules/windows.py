@@ -11,7 +11,7 @@ import numpy as np
 
 from sqc.ops.shapes import normalize_axes
 from sqc.schedules._tvm import Schedule, te, tirx
-from sqc.schedules.axes import PARALLEL_ELEMENTS, UNROLLED
+from sqc.schedules.axes import PARALLEL_CYCLES, UNROLLED
 from sqc.schedules.chain import Numbers, Step
 from sqc.schedules.functions import bind, constant
 from sqc.schedules.views import Index, Shape, View, all_of, transpose
@@ -154,7 +154,7 @@ def reduction(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     return View(step.shape, step.dtype, read)
 
 
-def schedule_reduction(schedule: Schedule) -> Function:
+def schedule_reduction(schedule: Schedule, cycles: float) -> Function:
     """Reduce one tile of ``out``'s last axis after the other, each in vector registers, in the order of the taps."""
     acc, out = schedule.get_sblock("acc"), schedule.get_sblock("out")
     *outer, last = schedule.get_loops(out)
@@ -178,7 +178,7 @@ def schedule_reduction(schedule: Schedule) -> Function:
         schedule.reorder(*reductions, *lanes)
     if tile > 1:
         schedule.vectorize(lanes[-1])
-    if math.prod(loop.extent.value for loop in types) >= PARALLEL_ELEMENTS and schedule.get(task).extent.value > 1:
+    if cycles >= PARALLEL_CYCLES and schedule.get(task).extent.value > 1:
         schedule.parallel(task)
     if reductions:
         schedule.decompose_reduction(acc, reductions[0])

@@ -90,11 +90,12 @@ def calibrate(
     observed = observed_values(graph, frozenset(exclude))
     produced = [value for value in observed if value not in graph.inputs]
     inputs = [value for value in observed if value in graph.inputs]
-    size = 1
+    probe = replace(graph, outputs={value.name: value for value in produced})
+    size = graph.inputs[0].type.shape[0]
     if graph.dynamic_batch:
         per_sample = sum(value.type.bytes for value in produced) or 1
         size = max(1, min(8, _PROBE_BYTES // per_sample))
-    probe = rebatch(replace(graph, outputs={value.name: value for value in produced}), size)
+        probe = rebatch(probe, size)
     model = _compile_float(probe, target).load(threads=0) if produced else None
     statistics = Statistics()
     total = sum(map(_samples, batches)) if isinstance(batches, Sequence) else 0

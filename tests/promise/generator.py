@@ -114,7 +114,9 @@ class Generator:
         table = self.constant(self.draw.table(), "table")
         return self.builder.emit("lookup", [x, table], self.draw.qparams(), name=self.name("lookup"))
 
-    def convolve(self, x: Value, outputs: int, groups: int, window: dict[str, object], stem: str) -> tuple[Value, float]:
+    def convolve(
+        self, x: Value, outputs: int, groups: int, window: dict[str, object], stem: str
+    ) -> tuple[Value, float]:
         """The accumulators of a convolution, and about how large they get."""
         kernel = window["kernel"]
         assert isinstance(kernel, tuple)
@@ -176,10 +178,11 @@ class Generator:
 
     def difference(self, x: Value) -> Value:
         """Large terms that almost cancel, so that the last bit of each product counts."""
-        factor = np.float32(self.draw.random.uniform(100, 100_000))
-        rest = np.float32(-factor + self.draw.random.uniform(-1, 1))
-        constants = [self.constant(np.array(m, np.float32), "m") for m in (factor, rest)]
-        return self.builder.emit("requantize", [x, x, *constants], self.draw.qparams(), name=self.name("difference"))
+        factor = self.draw.random.uniform(100, 100_000)
+        second = factor * self.draw.random.uniform(-1, 1)
+        factors = [factor, second, -factor - second + self.draw.random.uniform(-1, 1)]
+        constants = [self.constant(np.array(m, np.float32), "m") for m in factors]
+        return self.builder.emit("requantize", [x, x, x, *constants], self.draw.qparams(), name=self.name("difference"))
 
     def rescale(self) -> None:
         self.keep(self.requantize([self.draw.one([*self.images, *self.vectors])], 255.0, "rescale"))

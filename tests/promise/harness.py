@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0:100", help="first:last")
     parser.add_argument("--target", help="one target for all seeds; else targets and threads take turns")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--record", type=Path, help="file of finished seeds, a line of JSON each; they are not repeated")
+    parser.add_argument("--record", type=Path, help="file of finished seeds, which are not repeated")
     parser.add_argument("--explain", action="store_true", help="show the kernels at fault")
     options = parser.parse_args()
     first, last = map(int, options.seeds.split(":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -63,4 +64,46 @@ def test_requantized(target: str, shape: Shape) -> None:
         layout="NHWC",
     )
     case.requantize(acc, 9000 * (depth * shape.kernel[0] * shape.kernel[1]) ** 0.5)
+    check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_staging_too_large_for_the_stack(target: str) -> None:
+    case = Case()
+    x, weights = case.u8(1, 3, 300, 1024), case.s8(16, 1024, 3, 3)
+    acc = case.emit("qconv2d", x, weights, case.bias(16), pads=(1, 1, 1, 1), layout="NHWC")
+    case.requantize(acc, 9e5)
+    check(case, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("seed", range(25))
+def test_random_shapes(target: str, seed: int) -> None:
+    rng = random.Random(seed)
+    case = Case(seed)
+    kernel, strides, dilations = ((rng.choice((1, 1, 2, 3, 5)), rng.choice((1, 2, 3))) for _ in range(3))
+    dilations = (min(dilations[0], 2), min(dilations[1], 2))
+    depth, outputs, groups = rng.randint(1, 130), rng.randint(1, 130), 1
+    if seed % 3 == 1:
+        groups = outputs = depth
+        depth = 1
+    elif seed % 3 == 2:
+        groups, depth = rng.randint(2, 6), rng.randint(1, 20)
+        outputs = groups * rng.choice((1, 7, 16, 32))
+    size = [(k - 1) * d + rng.randint(1, 20) for k, d in zip(kernel, dilations, strict=True)]
+    acc = case.emit(
+        "qconv2d",
+        case.u8(rng.randint(1, 3), *size, depth * groups),
+        case.s8(outputs, depth, *kernel),
+        case.bias(outputs),
+        strides=strides,
+        pads=tuple(rng.choice((0, rng.randint(0, 2))) for _ in range(4)),
+        dilations=dilations,
+        groups=groups,
+        layout="NHWC",
+    )
+    y = case.requantize(acc, 9000 * (depth * kernel[0] * kernel[1]) ** 0.5, case.u8(*acc.type.shape))
+    if seed % 2:
+        case.lookup(y)
     check(case, target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,8 @@ from sqc.ops.elementwise import BINARY, UNARY
 from sqc.schedules import Target, lower
 from sqc.schedules._tvm import assembly
 
-from .harness import NATIVE, Case, check, run_kernel
-
-Build = Callable[[Case], Value]
+from .cases import run_kernel
+from .harness import NATIVE, Build, Case, check
 
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, 88.5, 89.0, -87.5, -100.0, -103.5, -110.0, 1e-8, -1e-8, 9.5, 1e30])
 
@@ -26,13 +24,13 @@ def conv(x: tuple[int, ...], w: tuple[int, ...], bias: bool = True, **attributes
         operands = [case.floats(x), case.floats(w)]
         if bias:
             operands.append(case.floats(w[:1]))
-        return case.do("conv2d", *operands, **{"layout": "NHWC", **attributes})
+        return case.emit("conv2d", *operands, **{"layout": "NHWC", **attributes})
 
     return build
 
 
 def linear(m: int, k: int, n: int, bias: bool = True) -> Build:
-    return lambda c: c.do("fully_connected", c.floats((m, k)), c.floats((n, k)), *([c.floats((n,))] * bias))
+    return lambda c: c.emit("fully_connected", c.floats((m, k)), c.floats((n, k)), *([c.floats((n,))] * bias))
 
 
 LAYERS: dict[str, Build] = {
@@ -51,16 +49,18 @@ LAYERS: dict[str, Build] = {
     "linear": linear(5, 33, 50),
     "linear-one-row": linear(1, 100, 130, bias=False),
     "linear-many-rows": linear(70, 64, 64),
-    "batch-norm": lambda c: c.do(
+    "batch-norm": lambda c: c.emit(
         "batch_norm", c.floats((2, 5, 6, 7)), *(c.floats((5,)) for _ in range(3)),
-        c.give(c.random.random(5).astype(np.float32)), axis=1,
+        c.value(c.rng.random(5).astype(np.float32)), axis=1,
     ),
-    "softmax": lambda c: c.do("softmax", c.floats((3, 1000))),
-    "softmax-whole": lambda c: c.do("softmax", c.floats((2, 4, 64)), axis=-1),
-    "softmax-middle": lambda c: c.do("softmax", c.floats((2, 21, 6, 8)), axis=1),
-    "softmax-prime": lambda c: c.do("softmax", c.floats((2, 5, 17)), axis=1),
-    "softmax-one": lambda c: c.do("softmax", c.floats((2, 1)), axis=1),
-    "softmax-large": lambda c: c.do("softmax", c.floats((1, 21843), 1.0), axis=1),
+    "softmax": lambda c: c.emit("softmax", c.floats((3, 1000))),
+    "softmax-whole": lambda c: c.emit("softmax", c.floats((2, 4, 64)), axis=-1),
+    "softmax-middle": lambda c: c.emit("softmax", c.floats((2, 21, 6, 8)), axis=1),
+    "softmax-prime": lambda c: c.emit("softmax", c.floats((2, 5, 17)), axis=1),
+    "softmax-short": lambda c: c.emit("softmax", c.floats((3, 442, 2)), axis=2),
+    "softmax-scores": lambda c: c.emit("softmax", c.floats((2, 12, 197, 197), 1.0), axis=3),
+    "softmax-one": lambda c: c.emit("softmax", c.floats((2, 1)), axis=1),
+    "softmax-large": lambda c: c.emit("softmax", c.floats((1, 21843), 1.0), axis=1),
 }  # fmt: skip
 
 
@@ -74,31 +74,35 @@ def test_unary(kind: str) -> None:
     values = np.concatenate([SPECIAL, np.random.default_rng(1).normal(size=187) * 8]).astype(np.float32)
     attributes = {"min": -1.5, "max": 6.0} if kind == "clip" else {}
     case = Case()
-    op = case.op(case.do(kind, case.give(values), **attributes))
+    case.emit(kind, case.value(values), **attributes)
+    op = case.op()
     with np.errstate(all="ignore"):
         expected = UNARY[kind][1](values, op.attributes)
-    np.testing.assert_allclose(run_kernel(op, case.arrays), expected, rtol=1e-6, atol=1e-44)
+    np.testing.assert_allclose(run_kernel(lower(op, NATIVE), case.arrays), expected, rtol=1e-6, atol=1e-44)
 
 
 @pytest.mark.parametrize("kind", BINARY)
 def test_binary(kind: str) -> None:
-    check(lambda c: c.do(kind, c.floats((3, 5, 1)), c.floats((5, 18))))
+    check(lambda c: c.emit(kind, c.floats((3, 5, 1)), c.floats((5, 18))))
 
 
 @pytest.mark.parametrize("target", [NATIVE.name, "icelake-server"])
 def test_no_foreign_functions(target: str) -> None:
     for kind in ("exp", "tanh", "sqrt"):
         case = Case()
-        op = case.op(case.do(kind, case.floats((100,))))
-        text = assembly(lower(op, Target.parse(target)).scheduled, Target.parse(target))
+        case.emit(kind, case.floats((100,)))
+        kernel = lower(case.op(), Target.parse(target))
+        text = assembly(kernel.scheduled, kernel.target)
         assert set(re.findall(r"\bcall\w*\s+(\S+)", text)) <= {"kernel_compute_"}
 
 
 def test_same_bits_for_any_batch() -> None:
     case = Case()
     x, w = case.floats((3, 7, 7, 16)), case.floats((32, 16, 3, 3))
-    whole = run_kernel(case.op(case.do("conv2d", x, w, layout="NHWC")), case.arrays)
+    case.emit("conv2d", x, w, layout="NHWC")
+    whole = run_kernel(lower(case.op(), NATIVE), case.arrays)
     single = Case()
-    first, same = single.give(case.arrays[x][1:2]), single.give(case.arrays[w])
-    part = run_kernel(single.op(single.do("conv2d", first, same, layout="NHWC")), single.arrays)
+    first, same = single.value(case.arrays[x][1:2]), single.value(case.arrays[w])
+    single.emit("conv2d", first, same, layout="NHWC")
+    part = run_kernel(lower(single.op(), NATIVE), single.arrays)
     np.testing.assert_array_equal(part[0], whole[1])

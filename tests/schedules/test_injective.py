@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,53 +17,57 @@ from sqc.schedules._tvm import assembly
 from sqc.schedules.axes import KINDS
 from sqc.schedules.injective import FORMULAS
 
-from .harness import NATIVE, Case, check
+from .harness import NATIVE, Build, Case, check
 
 EDGES = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 0.25, 0.75, -0.25, 1e30, -1e30, 1e-30], np.float32)
 
 
-def entry(shape: tuple[int, int, int, int]) -> Callable[[Case], Value]:
+def entry(shape: tuple[int, int, int, int]) -> Build:
     """A model's entry: float NCHW to u8 NHWC with four channels."""
 
     def build(case: Case) -> Value:
-        q = case.do("quantize", case.floats(shape), scale=0.03125, zero_point=114)
-        moved = case.do("transpose", q, perm=(0, 2, 3, 1))
-        return case.do("pad", moved, pads=(0, 0, 0, 0, 0, 0, 0, 4 - shape[1]), value=114.0)
+        q = case.emit("quantize", case.floats(shape), scale=0.03125, zero_point=114)
+        moved = case.emit("transpose", q, perm=(0, 2, 3, 1))
+        return case.emit("pad", moved, pads=(0, 0, 0, 0, 0, 0, 0, 4 - shape[1]), value=114.0)
 
     return build
 
 
-def leave(shape: tuple[int, int, int, int], channels: int) -> Callable[[Case], Value]:
+def leave(shape: tuple[int, int, int, int], channels: int) -> Build:
     """A model's exit: u8 NHWC to some channels of float NCHW."""
 
     def build(case: Case) -> Value:
-        cut = case.do("slice", case.bytes(shape), axes=(3,), starts=(0,), ends=(channels,), steps=(1,))
-        return case.do("dequantize", case.do("transpose", cut, perm=(0, 3, 1, 2)))
+        cut = case.emit("slice", case.bytes(shape), axes=(3,), starts=(0,), ends=(channels,), steps=(1,))
+        return case.emit("dequantize", case.emit("transpose", cut, perm=(0, 3, 1, 2)))
 
     return build
 
 
-def sum_of(*shapes: tuple[int, ...]) -> Callable[[Case], Value]:
+def sum_of(*shapes: tuple[int, ...]) -> Build:
     def build(case: Case) -> Value:
         terms = [case.bytes(shape, zero_point=10 * i) for i, shape in enumerate(shapes)]
-        return case.requantize(terms, [0.3 + 0.1 * i for i in range(len(terms))], zero_point=31, lo=5, hi=250)
+        return case.sum(terms, [0.3 + 0.1 * i for i in range(len(terms))], zero_point=31, lo=5, hi=250)
 
     return build
 
 
-def product(a: tuple[int, ...], b: tuple[int, ...], table: bool) -> Callable[[Case], Value]:
+def product(a: tuple[int, ...], b: tuple[int, ...], table: bool) -> Build:
     def build(case: Case) -> Value:
-        y = case.requantize([case.do("qmul", case.bytes(a), case.bytes(b, zero_point=3))], [0.004])
+        y = case.sum([case.emit("qmul", case.bytes(a), case.bytes(b, zero_point=3))], [0.004])
         return case.lookup(y) if table else y
 
     return build
 
 
-CASES: dict[str, Callable[[Case], Value]] = {
-    "quantize-edges": lambda c: c.do("quantize", c.give(np.tile(EDGES, 5)), scale=0.5, zero_point=128),
-    "quantize-s8": lambda c: c.do("quantize", c.floats((3, 5, 7), 40), scale=0.5, zero_point=-3, dtype="int8"),
-    "quantize-scalar": lambda c: c.do("quantize", c.floats(()), scale=0.5, zero_point=1),
-    "dequantize": lambda c: c.do("dequantize", c.bytes((2, 3, 4, 5, 6))),
+def _cut(case: Case, shape: tuple[int, ...], **attributes: Any) -> Value:
+    return case.emit("slice", case.bytes(shape), **attributes)
+
+
+CASES: dict[str, Build] = {
+    "quantize-edges": lambda c: c.emit("quantize", c.value(np.tile(EDGES, 5)), scale=0.5, zero_point=128),
+    "quantize-s8": lambda c: c.emit("quantize", c.floats((3, 5, 7), 40), scale=0.5, zero_point=-3, dtype="int8"),
+    "quantize-scalar": lambda c: c.emit("quantize", c.floats(()), scale=0.5, zero_point=1),
+    "dequantize": lambda c: c.emit("dequantize", c.bytes((2, 3, 4, 5, 6))),
     "entry": entry((2, 3, 9, 17)),
     "entry-one-channel": entry((1, 1, 28, 28)),
     "entry-large": entry((1, 3, 96, 128)),
@@ -73,31 +77,33 @@ CASES: dict[str, Callable[[Case], Value]] = {
     "add-broadcast": sum_of((2, 7, 5, 16), (16,)),
     "add-three": sum_of((3, 1, 5), (1, 4, 5), (3, 4, 1)),
     "rescale-large": sum_of((1, 40, 40, 32)),
-    "requantize-channels": lambda c: c.requantize(
-        [c.give(c.random.integers(-(10**6), 10**6, (2, 3, 3, 24)).astype(np.int32)), c.bytes((2, 3, 3, 24))],
-        [c.random.random(24) * 1e-4 + 1e-6, 0.7],
+    "requantize-channels": lambda c: c.sum(
+        [c.value(c.rng.integers(-(10**6), 10**6, (2, 3, 3, 24)).astype(np.int32)), c.bytes((2, 3, 3, 24))],
+        [c.rng.random(24) * 1e-4 + 1e-6, 0.7],
     ),
-    "requantize-border": lambda c: c.requantize(
-        [c.give(c.random.integers(-2000, 2000, (2, 4, 3, 5)).astype(np.int32))], [c.random.random((4, 3, 1)) * 0.1]
+    "requantize-border": lambda c: c.sum(
+        [c.value(c.rng.integers(-2000, 2000, (2, 4, 3, 5)).astype(np.int32))], [c.rng.random((4, 3, 1)) * 0.1]
     ),
     "lookup": lambda c: c.lookup(c.bytes((3, 100))),
     "gate": product((2, 6, 7, 32), (2, 1, 1, 32), True),
     "gate-scalar": product((5, 3), (), False),
-    "transpose": lambda c: c.do("transpose", c.bytes((3, 4, 5, 18)), perm=(3, 1, 0, 2)),
-    "transpose-floats": lambda c: c.do("transpose", c.floats((3, 37)), perm=(1, 0)),
-    "transpose-to-four": lambda c: c.do("transpose", c.bytes((1, 4, 21, 3)), perm=(0, 2, 3, 1)),
-    "reshape": lambda c: c.do("reshape", c.bytes((4, 6, 35)), shape=(7, -1, 8)),
-    "slice-steps": lambda c: c.do("slice", c.bytes((9, 40, 5)), axes=(0, 1), starts=(1, 3), ends=(9, 38), steps=(3, 2)),
-    "slice-last": lambda c: c.do("slice", c.bytes((9, 64)), axes=(1,), starts=(5,), ends=(50,), steps=(1,)),
-    "pad": lambda c: c.do("pad", c.bytes((3, 5, 37)), pads=(1, 0, 4, 0, 2, 9), value=77.0),
-    "pad-floats": lambda c: c.do("pad", c.floats((1, 6, 5, 3)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=-1.5),
-    "pad-space-of-four": lambda c: c.do("pad", c.bytes((1, 6, 5, 4)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=7.0),
-    "concat-channels": lambda c: c.do(
+    "transpose": lambda c: c.emit("transpose", c.bytes((3, 4, 5, 18)), perm=(3, 1, 0, 2)),
+    "transpose-floats": lambda c: c.emit("transpose", c.floats((3, 37)), perm=(1, 0)),
+    "transpose-to-four": lambda c: c.emit("transpose", c.bytes((1, 4, 21, 3)), perm=(0, 2, 3, 1)),
+    "reshape": lambda c: c.emit("reshape", c.bytes((4, 6, 35)), shape=(7, -1, 8)),
+    "slice-steps": lambda c: c.emit(
+        "slice", c.bytes((9, 40, 5)), axes=(0, 1), starts=(1, 3), ends=(9, 38), steps=(3, 2)
+    ),
+    "slice-last": lambda c: _cut(c, (9, 64), axes=(1,), starts=(5,), ends=(50,), steps=(1,)),
+    "pad": lambda c: c.emit("pad", c.bytes((3, 5, 37)), pads=(1, 0, 4, 0, 2, 9), value=77.0),
+    "pad-floats": lambda c: c.emit("pad", c.floats((1, 6, 5, 3)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=-1.5),
+    "pad-space-of-four": lambda c: c.emit("pad", c.bytes((1, 6, 5, 4)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=7.0),
+    "concat-channels": lambda c: c.emit(
         "concat", c.bytes((2, 3, 3, 48)), c.bytes((2, 3, 3, 5)), c.bytes((2, 3, 3, 16)), axis=-1
     ),
-    "concat-rows": lambda c: c.do("concat", c.floats((2, 3, 7)), c.floats((2, 1, 7)), axis=1),
-    "concat-then-table": lambda c: c.lookup(c.do("concat", c.bytes((5, 40)), c.bytes((5, 3)), axis=1)),
-    "five-axes": lambda c: c.do("transpose", c.bytes((2, 3, 2, 5, 6)), perm=(4, 0, 3, 1, 2)),
+    "concat-rows": lambda c: c.emit("concat", c.floats((2, 3, 7)), c.floats((2, 1, 7)), axis=1),
+    "concat-then-table": lambda c: c.lookup(c.emit("concat", c.bytes((5, 40)), c.bytes((5, 3)), axis=1)),
+    "five-axes": lambda c: c.emit("transpose", c.bytes((2, 3, 2, 5, 6)), perm=(4, 0, 3, 1, 2)),
 }
 
 
@@ -109,7 +115,8 @@ def test_equals_reference(name: str) -> None:
 def test_tables_are_read_by_permutation() -> None:
     """This cannot run everywhere, so look at the code: no byte is extracted or inserted."""
     case = Case()
-    kernel = lower(case.op(case.lookup(case.bytes((4, 64)))), Target.parse("icelake-server"))
+    case.lookup(case.bytes((4, 64)))
+    kernel = lower(case.op(), Target.parse("icelake-server"))
     text = assembly(kernel.scheduled, kernel.target)
     assert re.search(r"vperm[it]2b", text) and not re.search(r"vpinsrb|vpextrb", text)
 
@@ -118,7 +125,8 @@ def test_constants_are_not_part_of_the_key() -> None:
     def kernel(zero_point: int, seed: int) -> Kernel:
         case = Case(seed)
         x = case.bytes((2, 5), zero_point=zero_point)
-        return lower(case.op(case.requantize([x], [0.25 * seed + 0.1], zero_point=zero_point, lo=seed)), NATIVE)
+        case.sum([x], [0.25 * seed + 0.1], zero_point=zero_point, lo=seed)
+        return lower(case.op(), NATIVE)
 
     assert kernel(3, 1).key == kernel(200, 2).key
 
@@ -144,6 +152,6 @@ assert "tvm" not in sys.modules
 
 def test_empty_arrays_are_refused() -> None:
     case = Case()
-    op = case.op(case.do("relu", case.floats((0, 4))))
+    case.emit("relu", case.floats((0, 4)))
     with pytest.raises(CompileError, match="empty"):
-        lower(op, NATIVE)
+        lower(case.op(), NATIVE)

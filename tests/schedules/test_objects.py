@@ -36,13 +36,11 @@ def test_links_without_tvm(tmp_path: Path) -> None:
     )
     library = ctypes.CDLL(str(tmp_path / "k.so"))
 
-    print("loaded", flush=True)
     seen = []
 
     def launch(function: int, data: int, _tasks: int) -> int:
         seen.append(function)
         results = [LAMBDA(function)(i, ctypes.byref(Environment(None, 3)), data) for i in range(3)]
-        print(results)
         return max(results)
 
     launcher = LAUNCH(launch)
@@ -50,7 +48,6 @@ def test_links_without_tvm(tmp_path: Path) -> None:
     arrays = [case.arrays[value] for value in kernel.activations] + kernel.pack(case.arrays)
     result = np.zeros(kernel.result.type.shape, np.uint8)
     arguments = (Any * (len(arrays) + 1))(*(Any(OPAQUE_POINTER, 0, a.ctypes.data) for a in [*arrays, result]))
-    print("call", flush=True)
     status = library["__tvm_ffi_sqc_k7"](None, arguments, len(arguments), ctypes.byref(Any()))
     assert status == 0 and seen
     np.testing.assert_array_equal(result, run_kernel(kernel, case.arrays))

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sqc.ir import Value
 
-from .harness import Case, check
-
-Build = Callable[[Case], Value]
+from .harness import Build, Case, check
 
 
 def pool(kind: str, shape: tuple[int, ...], kernel: tuple[int, int], dtype: str = "uint8", **attributes: Any) -> Build:
     def build(case: Case) -> Value:
         x = case.bytes(shape) if dtype == "uint8" else case.floats(shape)
-        y = case.do(kind, x, kernel=kernel, **{"layout": "NHWC", **attributes})
-        return case.requantize([y], [0.01], zero_point=9) if kind == "qsum_pool" else y
+        y = case.emit(kind, x, kernel=kernel, **{"layout": "NHWC", **attributes})
+        return case.sum([y], [0.01], zero_point=9) if kind == "qsum_pool" else y
 
     return build
 
 
 def mean(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool, table: bool = False) -> Build:
     def build(case: Case) -> Value:
-        total = case.do("qreduce_sum", case.bytes(shape), axes=axes, keepdims=keepdims)
-        y = case.requantize([total], [0.02], zero_point=9)
+        total = case.emit("qreduce_sum", case.bytes(shape), axes=axes, keepdims=keepdims)
+        y = case.sum([total], [0.02], zero_point=9)
         return case.lookup(y) if table else y
 
     return build
@@ -62,9 +59,9 @@ FLOAT: dict[str, Build] = {
     ),
     "average-large": pool("average_pool", (1, 9, 9, 40), (8, 8), "float32", pads=(3, 3, 3, 3)),
     "average-channels-first": pool("average_pool", (2, 3, 8, 9), (3, 3), "float32", pads=(1, 1, 1, 1), layout="NCHW"),
-    "mean": lambda c: c.do("reduce_mean", c.floats((2, 7, 7, 48)), axes=(1, 2)),
-    "mean-last": lambda c: c.do("reduce_mean", c.floats((3, 50)), axes=(1,), keepdims=False),
-    "mean-of-nothing": lambda c: c.do("reduce_mean", c.floats((3, 50)), axes=()),
+    "mean": lambda c: c.emit("reduce_mean", c.floats((2, 7, 7, 48)), axes=(1, 2)),
+    "mean-last": lambda c: c.emit("reduce_mean", c.floats((3, 50)), axes=(1,), keepdims=False),
+    "mean-of-nothing": lambda c: c.emit("reduce_mean", c.floats((3, 50)), axes=()),
 }
 
 

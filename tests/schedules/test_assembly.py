@@ -1,0 +1,55 @@
+"""What LLVM makes of the kernels: the instructions that were meant, from registers, without contraction."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sqc.schedules import Kernel, Target, lower
+from sqc.schedules._tvm import assembly
+from tests.schedules.cases import Case
+
+
+def convolution(target: str, channels: int, groups: int = 1, pixels: int = 14) -> Kernel:
+    case = Case()
+    x = case.u8(1, pixels, pixels, channels)
+    weights = case.s8(channels, channels // groups, 3, 3)
+    acc = case.emit("qconv2d", x, weights, case.bias(channels), pads=(1, 1, 1, 1), groups=groups, layout="NHWC")
+    case.requantize(acc, 1e5, case.u8(*acc.type.shape))
+    return lower(case.op(), Target.parse(target))
+
+
+def innermost(text: str, instruction: str) -> list[str]:
+    """The instructions of the shortest loop that holds ``instruction``."""
+    lines = [line.strip() for line in text.splitlines()]
+    code = [line for line in lines if line and not line.startswith((".loc", ".Ltmp", ".cfi", ".p2align"))]
+    loops = []
+    for end, line in enumerate(code):
+        if match := re.match(r"j\w+\s+(\.LBB\w+)", line):
+            label = match[1] + ":"
+            if label in code[:end]:
+                loops.append(code[code.index(label) : end])
+    return min((loop for loop in loops if any(instruction in line for line in loop)), key=len)
+
+
+@pytest.mark.parametrize(("target", "instruction"), [("x86-64-v3", "vpmaddwd"), ("znver4", "vpdpbusd")])
+def test_accumulators_stay_in_registers(target: str, instruction: str) -> None:
+    kernel = convolution(target, 64)
+    loop = innermost(assembly(kernel.scheduled, kernel.target), instruction)
+    assert sum(instruction in line for line in loop) >= 8
+    assert not any("(%rsp)" in line for line in loop)
+
+
+@pytest.mark.parametrize("target", ["cascadelake", "icelake-server", "znver4"])
+@pytest.mark.parametrize("groups", [1, 64])
+def test_vnni_is_used_at_full_width(target: str, groups: int) -> None:
+    kernel = convolution(target, 64, groups)
+    products = re.findall(r"vpdpbusd\s.*", assembly(kernel.scheduled, kernel.target))
+    assert products and all("%zmm" in line for line in products)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "znver3", "icelake-server"])
+def test_nothing_is_contracted(target: str) -> None:
+    kernel = convolution(target, 16)
+    assert "vfm" not in assembly(kernel.scheduled, kernel.target)
