@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Rewriter, Value
-from sqc.ops import evaluate_op
+from sqc.ir import Graph, Op, Rewriter, Value, evaluate_op
 from sqc.passes.base import Notes
 from sqc.passes.integer_parameters import level
 from sqc.passes.rounding import MOVEMENT

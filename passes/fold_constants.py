@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sqc.ir import Graph, Rewriter
-from sqc.ops import evaluate_op
+from sqc.ir import Graph, Rewriter, evaluate_op
 from sqc.passes.base import Notes
 
 # Folding these would undo the quantization of weights.

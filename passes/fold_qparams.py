@@ -9,8 +9,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Rewriter, TensorType, Value
-from sqc.ops import evaluate_op
+from sqc.ir import Graph, Op, Rewriter, TensorType, Value, evaluate_op
 from sqc.ops.elementwise import BINARY, UNARY
 from sqc.ops.pooling import tap_counts
 from sqc.ops.shapes import normalize_axes

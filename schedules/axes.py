@@ -41,7 +41,7 @@ def cycles(chain: Chain) -> float:
 def _cycles(step: Step, sources: Sequence[tuple[Shape, str]]) -> float:
     size = math.prod(step.shape)
     if step.kind in POOLS:
-        return 0.1 * size * math.prod(step["kernel"])
+        return 0.1 * size * float(math.prod(step["kernel"]))
     if step.kind in REDUCTIONS:
         return 0.2 * math.prod(sources[0][0])
     if step.kind in ELEMENTWISE or step.kind == "batch_norm":

@@ -95,9 +95,10 @@ def step_cycles(tile: Tile, target: Target, *, scattered: bool) -> float:
     if target.isa == "avx2":
         arithmetic = 4 * rows * vectors + 2 * vectors
         return max(arithmetic / 4, (arithmetic + rows + 2 * vectors) / 5.5)
-    # A vpdpbusd takes five cycles; where addresses exceed the general registers, they are loaded again.
+    # A core issues as many loads as vpdpbusd, which take five cycles, one or two at a time. Where addresses exceed the
+    # general registers, they are loaded too.
     loads = rows + vectors + (max(0, rows - 8) if scattered else 0)
-    return max(rows * vectors, loads / 2, 5.0) + loads / 16
+    return max(rows * vectors, loads, 8.0)
 
 
 def register_tiles(target: Target) -> Iterator[tuple[int, int]]:

@@ -17,9 +17,9 @@ NUMBER_RULES = 1
 if TYPE_CHECKING:
     from sqc.compiler import calibrate as calibrate
     from sqc.compiler import compile as compile
-    from sqc.lowering import lower as lower
     from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
+    from sqc.lowering import lower as lower
     from sqc.runtime import Model as Model
     from sqc.runtime import load as load
 

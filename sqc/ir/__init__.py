@@ -1,5 +1,6 @@
 """The intermediate representation: graphs of typed values, as data and as text."""
 
+from sqc.ir.evaluate import evaluate, evaluate_op
 from sqc.ir.graph import Attribute, Graph, Op, Value, digest, same_bits, topological
 from sqc.ir.registry import OpDefinition, Required, define, definition, infer_type, kinds
 from sqc.ir.rewrite import Builder, Rewriter, rebatch
@@ -23,6 +24,8 @@ __all__ = [
     "define",
     "definition",
     "digest",
+    "evaluate",
+    "evaluate_op",
     "format_graph",
     "format_type",
     "infer_type",

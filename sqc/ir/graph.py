@@ -128,8 +128,8 @@ class Graph:
         return [*self.inputs, *self.constants, *(result for op in self.ops for result in op.results)]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run op by op through the numpy references; see :func:`sqc.ops.evaluate`."""
-        from sqc.ops.evaluator import evaluate
+        """Run op by op through the numpy references; see :func:`sqc.ir.evaluate`."""
+        from sqc.ir.evaluate import evaluate
 
         return evaluate(self, inputs)
 

@@ -1,4 +1,4 @@
-"""The table of op kinds: attributes, type inference, numpy reference. ``sqc.ops`` fills it."""
+"""The table of op kinds: attributes, type inference, numpy reference. Importing ``sqc.ops`` fills it."""
 
 from __future__ import annotations
 
@@ -59,18 +59,15 @@ def define(
 
 def definition(kind: str) -> OpDefinition:
     """The definition of ``kind``. Raises GraphError for an unknown one."""
-    import sqc.ops  # noqa: F401  (registers all kinds)
-
     try:
         return _DEFINITIONS[kind]
     except KeyError:
-        raise GraphError(f"unknown op kind {kind!r}; known: {', '.join(sorted(_DEFINITIONS))}") from None
+        known = ", ".join(sorted(_DEFINITIONS)) or "none; import sqc.ops"
+        raise GraphError(f"unknown op kind {kind!r}; known: {known}") from None
 
 
 def kinds() -> tuple[str, ...]:
     """All op kinds."""
-    import sqc.ops  # noqa: F401
-
     return tuple(sorted(_DEFINITIONS))
 
 

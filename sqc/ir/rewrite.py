@@ -44,8 +44,9 @@ class Builder:
 
     def constant(self, array: np.ndarray, name: str, quantization: Quantization | None = None) -> Value:
         """Add a constant. An equal constant of the same name is reused."""
-        array = np.array(array, order="C", copy=True)
-        array.flags.writeable = False
+        if array.flags.writeable or not array.flags.c_contiguous:
+            array = np.array(array, order="C", copy=True)
+            array.flags.writeable = False
         same = Value(name, type_of(array, quantization))
         if same in self.constants and same_bits(self.constants[same], array):
             return same

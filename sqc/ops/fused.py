@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Required, TensorType, define
-from sqc.ops.evaluator import evaluate
+from sqc.ir import Graph, Op, Required, TensorType, define, evaluate
 
 
 def _infer(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:

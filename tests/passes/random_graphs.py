@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sqc.calibration.qparams import choose_qparams
-from sqc.ir import Builder, Graph, TensorType, Value
-from sqc.ops import evaluate_op
+from sqc.ir import Builder, Graph, TensorType, Value, evaluate_op
 
 NHWC = {"layout": "NHWC"}
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sqc.ir import Graph, Op, TensorType, Value, infer_type
+from sqc.ir import Graph, Op, TensorType, Value, evaluate, infer_type
 from sqc.ir.registry import complete_attributes
 from sqc.ir.types import Quantization
-from sqc.ops.evaluator import evaluate
 from sqc.schedules import Kernel, Target, lower
 from sqc.schedules._tvm import jit
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sqc.ir import Quantization, Value
-from sqc.ops import evaluate_op
+from sqc.ir import Quantization, Value, evaluate_op
 from sqc.schedules import Target, lower
 
 from . import cases

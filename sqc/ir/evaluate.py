@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from sqc.errors import InputError
-from sqc.ir import Graph, Op, Value, definition
+from sqc.ir.graph import Graph, Op, Value
+from sqc.ir.registry import definition
 
 
 def evaluate_op(op: Op, arrays: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""The promise on real models: import, calibrate, quantize, compile, run; integers equal the reference bit for bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import sqc
+from sqc.ir import Graph, same_bits
+
+SMALL = ("anomaly_fc_ae", "kws_dscnn", "mlperf_tiny_resnet8_cifar10", "cifar10_resnet20", "vww_mobilenet_v1_0.25_96")
+LARGE = (
+    "cifar10_resnet32",
+    "imagenet_mobilenet_v1_0.5_160",
+    "imagenet_mobilenet_v2",
+    "imagenet_mobilenet_v3_small",
+    "imagenet_squeezenet1_1",
+    "ultraface_slim_320",
+)
+CALIBRATION_SAMPLES = 4
+
+
+@pytest.fixture(scope="module")
+def zoo() -> ModuleType:
+    """``examples/zoo.py``, which reads and preprocesses each model's data."""
+    path = Path(__file__).parent.parent / "examples" / "zoo.py"
+    spec = importlib.util.spec_from_file_location("zoo", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo"] = module  # where its dataclasses look for their types
+    spec.loader.exec_module(module)
+    return module
+
+
+def integer_region(graph: Graph) -> Graph:
+    """The graph up to where float ops other than conversions begin: what must not differ in any bit."""
+    exact = {value for value in graph.inputs} | set(graph.constants)
+    conversions = ("quantize", "dequantize")
+    moves = ("reshape", "transpose", "slice", "pad", "copy", "concat")
+    for op in graph.ops:
+        integers = any(value.type.dtype != "float32" for value in (*op.operands, op.result))
+        if set(op.operands) <= exact and (integers or op.kind in (*conversions, *moves)):
+            exact.add(op.result)
+    outputs = {name: value for name, value in graph.outputs.items() if value in exact}
+    for op in graph.ops:
+        for value in op.operands:
+            if op.result not in exact and value in exact and graph.producer(value) is not None:
+                outputs[value.name] = value
+    return Graph(graph.name, graph.inputs, outputs, graph.constants, graph.ops, graph.dynamic_batch)
+
+
+def check(zoo: ModuleType, name: str) -> None:
+    model = zoo.ZOO[name]
+    graph = sqc.import_onnx(model.path)
+    calibration = sqc.calibrate(graph, [model.inputs("calib", CALIBRATION_SAMPLES)])
+    assert calibration.samples == CALIBRATION_SAMPLES
+    quantized = sqc.quantize(graph, calibration)
+    exact = integer_region(quantized)
+    assert exact.outputs
+    compiled = sqc.compile(exact)
+    arrays = {exact.inputs[0].name: model.inputs("eval", 1)}
+    expected = exact.run(arrays)
+    for threads in (1, 2):
+        actual = compiled.load(threads).run(arrays)
+        assert [name for name, array in expected.items() if not same_bits(actual[name], array)] == []
+
+    whole = sqc.compile(graph, calibration)
+    assert whole.report.int8_share >= 0.99
+    rows = [row for row in whole.report.rows if row.precision == "float32"]
+    assert not {part for row in rows for part in row.parts} & {"conv2d", "fully_connected", "add", "mul", "concat"}
+    for name, array in whole.run(arrays).items():
+        reference = quantized.run(arrays)[name] if name not in expected else expected[name]
+        np.testing.assert_allclose(array, reference, rtol=0, atol=1e-5 * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_models_equal_the_reference(test_data: Path, zoo: ModuleType, name: str) -> None:
+    check(zoo, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_large_models_equal_the_reference(test_data: Path, zoo: ModuleType, name: str) -> None:
+    check(zoo, name)
