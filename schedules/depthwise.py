@@ -88,6 +88,7 @@ class Depthwise:
             schedule_stage(sch, task, stage)
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
+        sch.annotate(channel_tile, "pragma_loop_partition_hint", 1)
         schedule_zeros(sch, sch.decompose_reduction(acc, kx))
         for loop in (kx, pixel, vector):
             sch.unroll(loop)

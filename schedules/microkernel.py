@@ -82,6 +82,8 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
         schedule_stage(sch, task, stage)
     if sch.get(task).extent.value > 1:
         sch.parallel(task)
+    # Where the last tile is cut short, the tiles before it need no tests.
+    sch.annotate(column_tile, "pragma_loop_partition_hint", 1)
     schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]))
     sch.unroll(row)
     sch.unroll(vector)

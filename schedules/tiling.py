@@ -60,8 +60,10 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
         for block in sorted(blocks | {whole}):
             if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
                 continue
-            # Weights are filled up to whole vectors only, so parts must divide the tiles.
-            yield from (Tile(rows, vectors, block, n) for n in range(1, 33) if column_tiles % n == 0)
+            # Weights are filled up to whole vectors only, so parts must divide the tiles; and only within a task can the
+            # tiles before the last, incomplete one go without tests.
+            most = 1 if work.columns % LANES and work.rows > 1 else 32
+            yield from (Tile(rows, vectors, block, n) for n in range(1, most + 1) if column_tiles % n == 0)
 
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
@@ -168,6 +170,6 @@ def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
         task = tiles * tile_cycles + staged * (1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06))
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
-    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if channel_tiles % n == 0]
+    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * lanes) == 0]
     blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
     return min((Tile(pixels, 1, block, part) for block in blocks for part in parts), key=cycles)
