@@ -79,18 +79,18 @@ class Depthwise:
         block, row = sch.split(y, [None, tile.block])
         column_tile, pixel = sch.split(x, [None, tile.rows])
         part, channel_tile, vector, lane = sch.split(c, [tile.parts, None, tile.vectors, weights.lanes])
-        sch.reorder(b, block, part, row, column_tile, channel_tile, kx, pixel, vector, lane, ky)
+        sch.reorder(b, block, part, row, column_tile, channel_tile, vector, kx, pixel, lane, ky)
         task = sch.fuse(b, block, part)
         sch.reverse_compute_at(sch.get_sblock("out"), channel_tile)
         sch.set_scope(acc, 0, "local")
-        schedule_output(sch, 2, weights.lanes)
+        schedule_output(sch, 2, weights.lanes * tile.vectors)
         if stage:
             schedule_stage(sch, task, stage)
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
         sch.annotate(channel_tile, "pragma_loop_partition_hint", 1)
-        schedule_zeros(sch, sch.decompose_reduction(acc, kx))
-        for loop in (kx, pixel, vector):
+        schedule_zeros(sch, sch.decompose_reduction(acc, kx), 2)
+        for loop in (vector, kx, pixel):
             sch.unroll(loop)
         window = self.window
         intrinsic = weights.register(window.kernel[0], window.dilations[0], stage or "global")

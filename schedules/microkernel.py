@@ -84,7 +84,7 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
         sch.parallel(task)
     # Where the last tile is cut short, the tiles before it need no tests.
     sch.annotate(column_tile, "pragma_loop_partition_hint", 1)
-    schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]))
+    schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]), 3)
     sch.unroll(row)
     sch.unroll(vector)
     sch.tensorize(lane, dot.register(stage or "global"))
@@ -99,11 +99,11 @@ def schedule_output(sch: Schedule, axes: int, lanes: int = LANES) -> None:
     sch.vectorize(lane)
 
 
-def schedule_zeros(sch: Schedule, init: Any) -> None:
-    """Unroll and vectorize the block that clears a tile of accumulators: its last loops are row, vector, lane."""
-    row, vector, lane = sch.get_loops(init)[-3:]
-    sch.unroll(row)
-    sch.unroll(vector)
+def schedule_zeros(sch: Schedule, init: Any, axes: int) -> None:
+    """Unroll and vectorize the innermost ``axes`` loops of ``init``, the block that clears a tile of accumulators."""
+    *outer, lane = sch.get_loops(init)[-axes:]
+    for loop in outer:
+        sch.unroll(loop)
     sch.vectorize(lane)
 
 

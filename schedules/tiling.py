@@ -17,6 +17,7 @@ from sqc.schedules.intrinsics import LANES, column, dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.target import Target
 
+VV = 2
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
 LAUNCH_CYCLES = 20_000.0
@@ -170,6 +171,6 @@ def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
         task = tiles * tile_cycles + staged * (1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06))
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
-    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * lanes) == 0]
+    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * lanes * VV) == 0]
     blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
-    return min((Tile(pixels, 1, block, part) for block in blocks for part in parts), key=cycles)
+    return min((Tile(pixels, VV, block, part) for block in blocks for part in parts), key=cycles)

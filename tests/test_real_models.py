@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import sqc
-from sqc.ir import Graph, same_bits
+from sqc.ir import same_bits
+from tests.promise.regions import exact_region
 
 SMALL = ("anomaly_fc_ae", "kws_dscnn", "mlperf_tiny_resnet8_cifar10", "cifar10_resnet20", "vww_mobilenet_v1_0.25_96")
 LARGE = (
@@ -37,30 +38,13 @@ def zoo() -> ModuleType:
     return module
 
 
-def integer_region(graph: Graph) -> Graph:
-    """The graph up to where float ops other than conversions begin: what must not differ in any bit."""
-    exact = {value for value in graph.inputs} | set(graph.constants)
-    conversions = ("quantize", "dequantize")
-    moves = ("reshape", "transpose", "slice", "pad", "copy", "concat")
-    for op in graph.ops:
-        integers = any(value.type.dtype != "float32" for value in (*op.operands, op.result))
-        if set(op.operands) <= exact and (integers or op.kind in (*conversions, *moves)):
-            exact.add(op.result)
-    outputs = {name: value for name, value in graph.outputs.items() if value in exact}
-    for op in graph.ops:
-        for value in op.operands:
-            if op.result not in exact and value in exact and graph.producer(value) is not None:
-                outputs[value.name] = value
-    return Graph(graph.name, graph.inputs, outputs, graph.constants, graph.ops, graph.dynamic_batch)
-
-
 def check(zoo: ModuleType, name: str) -> None:
     model = zoo.ZOO[name]
     graph = sqc.import_onnx(model.path)
     calibration = sqc.calibrate(graph, [model.inputs("calib", CALIBRATION_SAMPLES)])
     assert calibration.samples == CALIBRATION_SAMPLES
     quantized = sqc.quantize(graph, calibration)
-    exact = integer_region(quantized)
+    exact = exact_region(quantized)
     assert exact.outputs
     compiled = sqc.compile(exact)
     arrays = {exact.inputs[0].name: model.inputs("eval", 1)}
