@@ -11,7 +11,7 @@ import numpy as np
 from sqc.ir import Value
 from sqc.schedules.conv2d import Window, stage_pixels
 from sqc.schedules.epilogue import Epilogue, epilogue_of
-from sqc.schedules.intrinsics import Column, column
+from sqc.schedules.intrinsics import LANES, Column, column
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.target import Target
 
@@ -98,13 +98,13 @@ class Depthwise:
 
 
 def pack_columns(w: np.ndarray, format: Column) -> np.ndarray:
-    """Weights ``[C, kh, kw]`` as ``[C/lanes][kw][kh/depth][lanes][depth]``, filled up with zeros.
+    """Weights ``[C, kh, kw]`` as ``[C/lanes][kw][kh/depth][lanes][depth]``, filled up to sixteen channels with zeros.
 
     Their shape is ``[C/lanes][kw][lanes][kh rounded up]``: that of the tensor that the intrinsic is described with.
     """
     lanes, depth = format.lanes, format.depth
     channels, kh, kw = w.shape
-    c, height = -(-channels // lanes) * lanes, -(-kh // depth) * depth
+    c, height = -(-channels // LANES) * LANES, -(-kh // depth) * depth
     full = np.zeros((c, height, kw), format.element)
     full[:channels, :kh] = w
     split = full.reshape(c // lanes, lanes, height // depth, depth, kw).transpose(0, 4, 2, 1, 3)

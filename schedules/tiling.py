@@ -17,7 +17,6 @@ from sqc.schedules.intrinsics import LANES, column, dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.target import Target
 
-VV = 2
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
 LAUNCH_CYCLES = 20_000.0
@@ -153,24 +152,26 @@ def convolution_tile(problem: Convolution, target: Target) -> Tile:
 
 
 def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
-    """The tile of a depthwise convolution: ``rows`` pixels of one row, blocks of ``block`` rows of pixels."""
-    window, lanes = problem.window, column(target).lanes
+    """The tile of a depthwise convolution: ``rows`` pixels of one row, ``block`` rows of pixels, sixteen channels."""
+    window = problem.window
     oh, ow = window.output
     pixels = min(range(1, min(ow, 7) + 1), key=lambda n: (round_up(ow, n), -n))
-    channel_tiles = -(-problem.channels // lanes)
-    tile_cycles = pixels * (10 + window.kernel[0] * window.kernel[1])
+    channel_tiles = -(-problem.channels // LANES)
+    tile_cycles = pixels * (20 + 2 * window.kernel[0] * window.kernel[1]) * (2 if target.isa == "avx2" else 1)
     width = window.span(round_up(ow, pixels), 1)
 
     def cycles(tile: Tile) -> float:
         tiles = tile.block * -(-ow // pixels) * -(-channel_tiles // tile.parts)
-        channels = round_up(problem.channels, lanes) // tile.parts
+        channels = round_up(problem.channels, LANES) // tile.parts
         staged = window.span(tile.block, 0) * width * channels
         if staged > STACK_BYTES:
             return math.inf
-        # Copied by whole vectors; what exceeds the first cache is read more slowly.
-        task = tiles * tile_cycles + staged * (1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06))
+        # Copied by whole vectors. What exceeds the first cache, or is cut out of wider pixels, is read more slowly.
+        per_byte = 1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06)
+        task = tiles * tile_cycles * (1.0 if tile.parts == 1 else 1.1) + staged * per_byte
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
-    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * lanes * VV) == 0]
+    parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * LANES) == 0]
     blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
-    return min((Tile(pixels, VV, block, part) for block in blocks for part in parts), key=cycles)
+    vectors = LANES // column(target).lanes
+    return min((Tile(pixels, vectors, block, part) for block in blocks for part in parts), key=cycles)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import sqc
-import sqc.ops
 from sqc.codegen.build import symbol
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import sqc.ops  # noqa: F401  (registers the operators)
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="rewrite expected texts from what the passes yield")

@@ -16,7 +16,6 @@ To add an operator, write a handler into the file of its family::
         return node.result("leaky_relu", node.value(0), alpha=node.number("alpha"))
 """
 
-import sqc.ops  # noqa: F401  (registers the operators)
 from sqc.frontend.importer import import_onnx
 
 __all__ = ["import_onnx"]

@@ -1,9 +1,11 @@
-"""The table of op kinds: attributes, type inference, numpy reference. Importing ``sqc.ops`` fills it."""
+"""The table of op kinds: attributes, type inference, numpy reference. ``sqc.ops`` fills it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,16 +61,23 @@ def define(
 
 def definition(kind: str) -> OpDefinition:
     """The definition of ``kind``. Raises GraphError for an unknown one."""
+    _load()
     try:
         return _DEFINITIONS[kind]
     except KeyError:
-        known = ", ".join(sorted(_DEFINITIONS)) or "none; import sqc.ops"
-        raise GraphError(f"unknown op kind {kind!r}; known: {known}") from None
+        raise GraphError(f"unknown op kind {kind!r}; known: {', '.join(kinds())}") from None
 
 
 def kinds() -> tuple[str, ...]:
     """All op kinds."""
+    _load()
     return tuple(sorted(_DEFINITIONS))
+
+
+@cache
+def _load() -> None:
+    """Let the operators register themselves: by name, since they stand above this package."""
+    import_module("sqc.ops")
 
 
 def complete_attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Attribute]:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
 from sqc.ir import Graph, Op, same_bits, verify
 from sqc.passes import pipeline
+from sqc.passes.fuse_requantize import FuseRequantize
 from sqc.runtime import load_bytes
 from sqc.schedules import Target
 from tests.promise.generator import generate, inputs
@@ -42,20 +44,34 @@ def reference(graph: Graph, arrays: Arrays) -> dict[str, np.ndarray]:
 def mismatches(graph: Graph, arrays: Arrays, target: str, threads: int = 1) -> list[str]:
     """The outputs of the compiled graph that differ from the reference in any bit."""
     verify(graph)
-    expected = reference(graph, arrays)
-    actual = sqc.compile(graph, target=target).load(threads).run(arrays)
+    return _differing(reference(graph, arrays), sqc.compile(graph, target=target).load(threads).run(arrays))
+
+
+def _differing(expected: Arrays, actual: Arrays) -> list[str]:
     return [name for name, array in expected.items() if not same_bits(actual[name], array)]
 
 
-def settings(seed: int) -> tuple[str, int]:
-    """The target and the number of threads of a seed: all combinations in turn."""
-    return TARGETS[seed % 2], 1 + seed // 2 % 2
+class Setting(NamedTuple):
+    """How a graph is compiled and run. Without ``padded`` kernels get the channels as they are, however odd."""
+
+    target: str
+    threads: int
+    padded: bool
+
+    @staticmethod
+    def of(seed: int) -> Setting:
+        """All combinations in turn."""
+        return Setting(TARGETS[seed % 2], 1 + seed // 2 % 2, seed % 8 < 6)
 
 
-def check(seed: int, target: str, threads: int) -> list[str]:
+def check(seed: int, setting: Setting) -> list[str]:
     """The outputs of a seed's graph that differ."""
     graph = generate(seed)
-    return mismatches(graph, inputs(graph, seed), target, threads)
+    arrays = inputs(graph, seed)
+    if setting.padded:
+        return mismatches(graph, arrays, setting.target, setting.threads)
+    fused = pipeline.run([FuseRequantize()], graph)
+    return _differing(reference(graph, arrays), run_kernels(fused, arrays, setting))
 
 
 # What was compared ---------------------------------------------------------------------------------------------------
@@ -92,11 +108,11 @@ def _kind(op: Op) -> str:
 # Where it went wrong -------------------------------------------------------------------------------------------------
 
 
-def explain(seed: int, target: str, threads: int) -> list[str]:
+def explain(seed: int, setting: Setting) -> list[str]:
     """Every kernel of a seed that fails on the reference's operands: what happened, and a graph of it alone."""
     graph = generate(seed)
     arrays = inputs(graph, seed)
-    fused = pipeline.run(pipeline.FUSION, graph)
+    fused = pipeline.run(pipeline.FUSION if setting.padded else [FuseRequantize()], graph)
     expected, rewritten = reference(graph, arrays), reference(fused, arrays)
     found = [f"the passes change {name}" for name in expected if not same_bits(expected[name], rewritten[name])]
     everything = {op.result.name: op.result for op in fused.ops}
@@ -106,7 +122,7 @@ def explain(seed: int, target: str, threads: int) -> list[str]:
         given = tuple(value for value in dict.fromkeys(op.operands) if value not in constants)
         alone = Graph(op.kind, given, {"y": op.result}, constants, (op,))
         try:
-            actual = _run_alone(alone, {value.name: known[value.name] for value in given}, target, threads)
+            actual = run_kernels(alone, {value.name: known[value.name] for value in given}, setting)["y"]
         except Exception as error:
             found.append(f"{type(error).__name__}: {error}\n{alone}")
             continue
@@ -116,15 +132,15 @@ def explain(seed: int, target: str, threads: int) -> list[str]:
     return found
 
 
-def _run_alone(graph: Graph, arrays: Arrays, target: str, threads: int) -> np.ndarray:
-    """The result of a graph whose ops are kernels already."""
-    build = Build(Target.parse(target))
+def run_kernels(graph: Graph, arrays: Arrays, setting: Setting) -> dict[str, np.ndarray]:
+    """The outputs of a graph whose ops are kernels already."""
+    build = Build(Target.parse(setting.target))
     program = build_program(graph, build)
     plan = Plan(
         (program,), build.constants.bytes(), build.objects, build.target.cpu_features, sqc.NUMBER_RULES,
-        {"model": graph.name, "target": target},
+        {"model": graph.name, "target": setting.target},
     )  # fmt: skip
-    return load_bytes(build_library(plan), threads).run(arrays)["y"]
+    return load_bytes(build_library(plan), setting.threads).run(arrays)
 
 
 # The long run --------------------------------------------------------------------------------------------------------
@@ -134,46 +150,41 @@ def main() -> int:
     """Check a range of seeds; the exit status tells whether all were right."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", default="0:100", help="first:last")
-    parser.add_argument("--target", help="one target for all seeds; else targets and threads take turns")
-    parser.add_argument("--threads", type=int)
     parser.add_argument("--record", type=Path, help="file of finished seeds, which are not repeated")
     parser.add_argument("--explain", action="store_true", help="show the kernels at fault")
     options = parser.parse_args()
     first, last = map(int, options.seeds.split(":"))
-    done: dict[tuple[int, str, int], str] = {}
+    done: dict[int, str] = {}
     if options.record and options.record.exists():
-        for line in map(json.loads, options.record.read_text().splitlines()):
-            done[line["seed"], line["target"], line["threads"]] = line["failure"]
+        lines = map(json.loads, options.record.read_text().splitlines())
+        done = {line["seed"]: line["failure"] for line in lines}
     counts: Counter[str] = Counter()
     failed = 0
     start = time.perf_counter()
     for seed in range(first, last):
-        usual = settings(seed)
-        case = (seed, options.target or usual[0], options.threads or usual[1])
         graph = generate(seed)
         counts += kinds(graph)
         counts += Counter({f"kernel {name}": count for name, count in kernels(graph).items()})
-        if case not in done:
-            done[case] = _failure(*case)
+        if seed not in done:
+            done[seed] = _failure(seed)
             if options.record:
-                record = {"seed": case[0], "target": case[1], "threads": case[2], "failure": done[case]}
                 with options.record.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-        if done[case]:
+                    file.write(json.dumps({"seed": seed, "failure": done[seed]}) + "\n")
+        if done[seed]:
             failed += 1
-            print(f"seed {seed} for {case[1]}, {case[2]} threads: {done[case]}", flush=True)
+            print(f"seed {seed}, {Setting.of(seed)}: {done[seed]}", flush=True)
             if options.explain:
-                print("\n".join(explain(*case)), flush=True)
+                print("\n".join(explain(seed, Setting.of(seed))), flush=True)
     for kind, count in sorted(counts.items()):
         print(f"{count:7d}  {kind}")
     print(f"{last - first} graphs in {time.perf_counter() - start:.0f} s, {failed} failed")
     return 1 if failed else 0
 
 
-def _failure(seed: int, target: str, threads: int) -> str:
+def _failure(seed: int) -> str:
     """What went wrong, in a line; empty if nothing did."""
     try:
-        names = check(seed, target, threads)
+        names = check(seed, Setting.of(seed))
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[-1] if str(error) else ''}"
     return f"{', '.join(names)} differ" if names else ""

@@ -8,7 +8,7 @@ import pytest
 
 from sqc.codegen import build
 from tests.promise.faults import FAULTS
-from tests.promise.harness import check, settings
+from tests.promise.harness import Setting, check
 
 CAUGHT_BY = {
     "ties_rounded_up": 4,
@@ -51,7 +51,7 @@ def no_objects_are_reused() -> Iterator[None]:
 def is_caught(name: str, seed: int) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         FAULTS[name](patch)
-        return check(seed, *settings(seed)) != []
+        return check(seed, Setting.of(seed)) != []
 
 
 def test_every_fault_has_a_seed() -> None:
@@ -61,7 +61,7 @@ def test_every_fault_has_a_seed() -> None:
 
 @pytest.mark.parametrize("seed", sorted(set(CAUGHT_BY.values())))
 def test_without_a_fault_nothing_differs(seed: int) -> None:
-    assert check(seed, *settings(seed)) == []
+    assert check(seed, Setting.of(seed)) == []
 
 
 @pytest.mark.parametrize("name", FAULTS)

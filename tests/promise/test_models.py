@@ -8,7 +8,7 @@ import pytest
 import sqc
 from sqc.ir import Graph, same_bits
 from tests.float_graphs import STEPS, Grower, random_inputs
-from tests.promise.harness import reference, settings
+from tests.promise.harness import Setting, reference
 from tests.promise.regions import exact_region
 
 
@@ -27,7 +27,7 @@ def close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> Non
 
 
 def check(seed: int) -> None:
-    target, threads = settings(seed)
+    target, threads, _ = Setting.of(seed)
     graph = model(seed)
     arrays = random_inputs(graph, seed)
     close(sqc.compile(graph, target=target).run(arrays), reference(graph, arrays))
