@@ -42,6 +42,22 @@ class Work:
     group: int
     staged: Callable[[int], int]
 
+    def divides(self, parts: int, column_tiles: int) -> bool:
+        """Whether the columns, ``column_tiles`` tiles of them, can be split in ``parts``."""
+        if self.columns % LANES and self.rows > 1:
+            # Only within one task can the tiles before the last, incomplete one go without tests.
+            return parts == 1
+        # Weights are filled up to whole vectors only; and a part consists of whole groups.
+        grouped = self.group < self.columns
+        return column_tiles % parts == 0 and not (grouped and self.columns // parts % self.group)
+
+    def scattered(self, rows: int) -> bool:
+        """Whether the activations of ``rows`` neighbouring rows lie at irregular distances."""
+        if self.unit == 1:
+            # Only rows beyond the last, which repeat it.
+            return self.rows % rows != 0 and not self.staged(1)
+        return self.unit % rows != 0
+
 
 def pick(work: Work, target: Target) -> Tile:
     """The tile with the least estimate."""
@@ -60,17 +76,14 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
         for block in sorted(blocks | {whole}):
             if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
                 continue
-            # Weights are filled up to whole vectors only, so parts must divide the tiles; and only within a task can the
-            # tiles before the last, incomplete one go without tests.
-            most = 1 if work.columns % LANES and work.rows > 1 else 32
-            yield from (Tile(rows, vectors, block, n) for n in range(1, most + 1) if column_tiles % n == 0)
+            yield from (Tile(rows, vectors, block, n) for n in range(1, 33) if work.divides(n, column_tiles))
 
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
     """Cycles, over one and several threads."""
     blocks = -(-work.rows // tile.block)
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
-    scattered = work.unit % tile.rows != 0 and work.unit < work.rows
+    scattered = work.scattered(tile.rows)
     inner = work.steps * step_cycles(tile, target, scattered=scattered)
     weights = work.steps * tile.columns * dot(target).depth / WEIGHT_BYTES_PER_CYCLE
     vector_cycles = 9 if target.isa == "avx2" else 5

@@ -33,6 +33,7 @@ SHAPES = [
     Shape((1, 10, 10, 8), 40, (3, 2), dilations=(2, 3), pads=(2, 1, 2, 2)),
     Shape((1, 6, 6, 64), 64, groups=4, pads=(1, 1, 1, 1)),
     Shape((1, 6, 6, 32), 32, groups=8, pads=(1, 1, 1, 1)),
+    Shape((2, 17, 19, 54), 192, groups=6, strides=(2, 1), pads=(1, 0, 0, 0), dilations=(2, 1)),
     Shape((1, 5, 7, 9), 6, groups=3, pads=(1, 1, 1, 1)),
     Shape((1, 5, 4, 130), 17, (1, 3), pads=(0, 1, 0, 1)),
     Shape((1, 1, 40, 8), 16, (1, 5), pads=(0, 2, 0, 2)),
