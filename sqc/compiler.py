@@ -84,10 +84,11 @@ def calibrate(
     called with the samples done and their number, 0 where it is unknown. ``exclude`` names nodes that will stay in
     float, as for :func:`quantize`.
 
-    Raises CalibrationError for no samples, NaN, wrong names, shapes or types.
+    Raises CalibrationError for no samples, NaN, wrong names, shapes or types, CompileError for an unknown node.
     """
+    exclude = _nodes(graph, exclude)
     graph = pipeline.run(pipeline.FLOAT, graph)
-    observed = observed_values(graph, frozenset(exclude))
+    observed = observed_values(graph, exclude)
     produced = [value for value in observed if value not in graph.inputs]
     inputs = [value for value in observed if value in graph.inputs]
     probe = replace(graph, outputs={value.name: value for value in produced})
@@ -126,9 +127,7 @@ def quantize(
     ``ranges`` names the search that chooses ranges. Nodes in ``exclude`` (names of the model's nodes) stay in float.
     Raises CalibrationError if the calibration is of another model, CompileError for an unknown node in ``exclude``.
     """
-    exclude = frozenset(exclude)
-    if unknown := exclude - {op.source for op in graph.ops}:
-        raise CompileError(f"cannot exclude {', '.join(sorted(unknown))}: the model has no such node")
+    exclude = _nodes(graph, exclude)
     notes = Notes() if notes is None else notes
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     qparams = {value.name: calibration.qparams(value.name, ranges) for value in observed_values(graph, exclude)}
@@ -178,6 +177,14 @@ def compile(
 def is_quantized(graph: Graph) -> bool:
     """Whether the graph holds integer ops."""
     return any(result.type.dtype in ("uint8", "int32") for op in graph.ops for result in op.results)
+
+
+def _nodes(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+    """Names of nodes, as a set. Raises CompileError for one that the model does not have."""
+    chosen = frozenset(names)
+    if unknown := chosen - {op.source for op in graph.ops}:
+        raise CompileError(f"cannot exclude {', '.join(sorted(unknown))}: the model has no such node")
+    return chosen
 
 
 def _for_batch(graph: Graph, size: int, sizes: tuple[int, ...]) -> Graph:

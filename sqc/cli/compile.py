@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def command(
     graph = files.read_model(model)
     calibration: Calibration | None = None
     if not as_float and not is_quantized(graph):
-        calibration = make_calibration(graph, calibration_data, saved)
+        calibration = make_calibration(graph, calibration_data, saved, exclude)
     elif calibration_data or saved:
         why = "--float needs none" if as_float else f"{model} is quantized already"
         raise InputError(f"calibration was given, but {why}: leave it out")
@@ -81,7 +82,7 @@ def command(
     ui.say(f"wrote {output} ({ui.kilobytes(output.stat().st_size)})")
 
 
-def make_calibration(graph: Graph, data: Path | None, saved: Path | None) -> Calibration:
+def make_calibration(graph: Graph, data: Path | None, saved: Path | None, exclude: Sequence[str] = ()) -> Calibration:
     """The calibration that the options ask for: a saved one, or a new one from data. Raises CalibrationError."""
     import sqc
     from sqc.calibration import Calibration
@@ -97,7 +98,7 @@ def make_calibration(graph: Graph, data: Path | None, saved: Path | None) -> Cal
     assert data is not None
     batches = files.calibration_batches(data, graph)
     with ui.progress("calibrating") as move:
-        return sqc.calibrate(graph, batches, progress=move)
+        return sqc.calibrate(graph, batches, exclude=exclude, progress=move)
 
 
 def check_ranges(name: str) -> str:
