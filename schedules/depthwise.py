@@ -81,7 +81,7 @@ class Depthwise:
         part, channel_tile, vector, lane = sch.split(c, [tile.parts, None, tile.vectors, weights.lanes])
         sch.reorder(b, block, part, row, column_tile, channel_tile, vector, kx, pixel, lane, ky)
         task = sch.fuse(b, block, part)
-        sch.reverse_compute_at(sch.get_sblock("out"), channel_tile)
+        sch.reverse_compute_at(sch.get_sblock("out"), channel_tile, preserve_unit_loops=True)
         sch.set_scope(acc, 0, "local")
         schedule_output(sch, 2, weights.lanes * tile.vectors)
         if stage:

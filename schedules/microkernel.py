@@ -68,14 +68,14 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
     """
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
-    spatial = len(sch.get_loops(out))
+    spatial = len(sch.get(out).iter_vars)
     *lead, m, o = loops[:spatial]
     *reductions, j = loops[spatial:]
     block, row_tile, row = sch.split(m, [None, tile.block // tile.rows, tile.rows])
     part, column_tile, vector, lane = sch.split(o, [tile.parts, None, tile.vectors, LANES])
     sch.reorder(*lead, block, part, column_tile, row_tile, *reductions, row, vector, lane, j)
     task = sch.fuse(*lead, block, part)
-    sch.reverse_compute_at(out, row_tile)
+    sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
     schedule_output(sch, 2)
     if stage:
@@ -110,7 +110,7 @@ def schedule_zeros(sch: Schedule, init: Any, axes: int) -> None:
 def schedule_stage(sch: Schedule, task: Any, scope: str) -> None:
     """Compute ``stage`` once a task, in vectors."""
     stage = sch.get_sblock("stage")
-    sch.compute_at(stage, task)
+    sch.compute_at(stage, task, preserve_unit_loops=True)
     sch.set_scope(stage, 0, scope)
     *_, column, channel = sch.get_loops(stage)
     # Where only the first and last columns are padding, those between are copied without a test.

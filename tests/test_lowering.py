@@ -14,7 +14,7 @@ from sqc.errors import CompileError, GraphError, InputError
 from sqc.ir import Builder, Graph, Op, Quantization, TensorType, same_bits
 from sqc.lowering import LoweredOp
 from sqc.passes import pipeline
-from tests.promise.harness import TARGETS
+from tests.promise.kernels import TARGETS
 
 RANDOM = np.random.default_rng(3)
 

@@ -11,34 +11,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 import sqc
-from sqc.codegen.build import Build, build_program
-from sqc.codegen.library import build_library
-from sqc.codegen.plan import Plan
 from sqc.ir import Graph, Op, same_bits, verify
-from sqc.passes import pipeline
-from sqc.passes.fuse_requantize import FuseRequantize
-from sqc.runtime import load_bytes
-from sqc.schedules import Target
 from tests.promise.generator import generate, inputs
-
-Arrays = Mapping[str, np.ndarray]
-
-TARGETS = ("x86-64-v3", "avx512vnni-emulated")
-"""What every machine with AVX2 can run."""
-
-
-def reference(graph: Graph, arrays: Arrays) -> dict[str, np.ndarray]:
-    """What the graph means. Extreme multipliers overflow, and infinities cancel, as they should."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return dict(graph.run(arrays))
+from tests.promise.kernels import Arrays, Setting, fuse, kernels_alone, load_kernels, reference
 
 
 def mismatches(graph: Graph, arrays: Arrays, target: str, threads: int = 1) -> list[str]:
@@ -51,27 +31,14 @@ def _differing(expected: Arrays, actual: Arrays) -> list[str]:
     return [name for name, array in expected.items() if not same_bits(actual[name], array)]
 
 
-class Setting(NamedTuple):
-    """How a graph is compiled and run. Without ``padded`` kernels get the channels as they are, however odd."""
-
-    target: str
-    threads: int
-    padded: bool
-
-    @staticmethod
-    def of(seed: int) -> Setting:
-        """All combinations in turn."""
-        return Setting(TARGETS[seed % 2], 1 + seed // 2 % 2, seed % 8 < 6)
-
-
 def check(seed: int, setting: Setting) -> list[str]:
     """The outputs of a seed's graph that differ."""
     graph = generate(seed)
     arrays = inputs(graph, seed)
     if setting.padded:
         return mismatches(graph, arrays, setting.target, setting.threads)
-    fused = pipeline.run([FuseRequantize()], graph)
-    return _differing(reference(graph, arrays), run_kernels(fused, arrays, setting))
+    actual = load_kernels(fuse(graph, padded=False), setting).run(arrays)
+    return _differing(reference(graph, arrays), actual)
 
 
 # What was compared ---------------------------------------------------------------------------------------------------
@@ -85,7 +52,7 @@ def kinds(graph: Graph) -> Counter[str]:
 def kernels(graph: Graph) -> Counter[str]:
     """How often each kernel with each epilogue occurs."""
     counts: Counter[str] = Counter()
-    for op in pipeline.run(pipeline.FUSION, graph).ops:
+    for op in fuse(graph).ops:
         parts = op.body.ops if op.kind == "fused" else (op,)
         counts[" -> ".join(map(_kind, parts))] += 1
     return counts
@@ -112,35 +79,18 @@ def explain(seed: int, setting: Setting) -> list[str]:
     """Every kernel of a seed that fails on the reference's operands: what happened, and a graph of it alone."""
     graph = generate(seed)
     arrays = inputs(graph, seed)
-    fused = pipeline.run(pipeline.FUSION if setting.padded else [FuseRequantize()], graph)
-    expected, rewritten = reference(graph, arrays), reference(fused, arrays)
-    found = [f"the passes change {name}" for name in expected if not same_bits(expected[name], rewritten[name])]
-    everything = {op.result.name: op.result for op in fused.ops}
-    known = {**arrays, **reference(replace(fused, outputs=everything), arrays)}
-    for op in fused.ops:
-        constants = {value: fused.constants[value] for value in op.operands if value in fused.constants}
-        given = tuple(value for value in dict.fromkeys(op.operands) if value not in constants)
-        alone = Graph(op.kind, given, {"y": op.result}, constants, (op,))
+    changed = _differing(reference(graph, arrays), reference(fuse(graph, setting.padded), arrays))
+    found = [f"the passes change {name}" for name in changed]
+    for alone in kernels_alone(seed, setting):
         try:
-            actual = run_kernels(alone, {value.name: known[value.name] for value in given}, setting)["y"]
+            actual = load_kernels(alone.graph, setting).run(alone.operands)["y"]
         except Exception as error:
-            found.append(f"{type(error).__name__}: {error}\n{alone}")
+            found.append(f"{type(error).__name__}: {error}\n{alone.graph}")
             continue
-        wrong = actual.view(np.uint8) != known[op.result.name].view(np.uint8)
+        wrong = actual.view(np.uint8) != alone.expected.view(np.uint8)
         if wrong.any():
-            found.append(f"{int(wrong.sum())} of {wrong.size} bytes, from {np.argwhere(wrong)[0]}\n{alone}")
+            found.append(f"{int(wrong.sum())} of {wrong.size} bytes, from {np.argwhere(wrong)[0]}\n{alone.graph}")
     return found
-
-
-def run_kernels(graph: Graph, arrays: Arrays, setting: Setting) -> dict[str, np.ndarray]:
-    """The outputs of a graph whose ops are kernels already."""
-    build = Build(Target.parse(setting.target))
-    program = build_program(graph, build)
-    plan = Plan(
-        (program,), build.constants.bytes(), build.objects, build.target.cpu_features, sqc.NUMBER_RULES,
-        {"model": graph.name, "target": setting.target},
-    )  # fmt: skip
-    return load_bytes(build_library(plan), setting.threads).run(arrays)
 
 
 # The long run --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import pytest
 
 from sqc.codegen import build
 from tests.promise.faults import FAULTS
-from tests.promise.harness import Setting, check
+from tests.promise.harness import check
+from tests.promise.kernels import Setting
 
 CAUGHT_BY = {
     "ties_rounded_up": 4,

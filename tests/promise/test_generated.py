@@ -12,7 +12,8 @@ import pytest
 
 from sqc.schedules import Target
 from tests.promise.generator import generate, inputs
-from tests.promise.harness import Setting, check, kernels, kinds, reference
+from tests.promise.harness import check, kernels, kinds
+from tests.promise.kernels import Setting, reference
 
 NATIVE = Target.parse("native").name
 

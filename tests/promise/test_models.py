@@ -8,7 +8,7 @@ import pytest
 import sqc
 from sqc.ir import Graph, same_bits
 from tests.float_graphs import STEPS, Grower, random_inputs
-from tests.promise.harness import Setting, reference
+from tests.promise.kernels import Setting, reference
 from tests.promise.regions import exact_region
 
 

@@ -11,7 +11,9 @@ TARGETS = ["x86-64-v3", "avx512vnni-emulated"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("shape", [(1, 64, 16), (4, 16, 32), (7, 13, 10), (1, 129, 100), (130, 40, 48), (3, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 64, 16), (4, 16, 32), (7, 13, 10), (1, 129, 100), (130, 40, 48), (3, 1, 1), (1, 4, 1)]
+)
 def test_requantized(target: str, shape: tuple[int, int, int]) -> None:
     rows, depth, columns = shape
     case = Case(seed=rows)
