@@ -39,6 +39,7 @@ __all__ = [
     "register_intrinsic",
     "rewrite_loads",
     "rounded",
+    "start_sums",
     "te",
     "tirx",
     "versions",
@@ -85,6 +86,24 @@ def loops_from_zero(schedule: Schedule) -> Schedule:
 def function(arguments: Sequence[Tensor]) -> Function:
     """The unscheduled function that computes the last of ``arguments`` from the others."""
     return te.create_prim_func(list(arguments))
+
+
+def start_sums(func: Function, block: str, parameter: str) -> Function:
+    """The same unscheduled function, whose reduction ``block`` starts from a parameter instead of from 0.
+
+    The parameter has one axis, the last one of the block's result. (``te.sum`` takes ``init`` and ignores it.)
+    """
+    start = next(buffer for buffer in func.params if buffer.name == parameter)
+
+    def rewrite(node: Any, mutator: Any) -> Any:
+        if node.name_hint != block:
+            return mutator.default_mutate(node)
+        result, index = node.init.buffer, node.init.indices
+        init = tirx.BufferStore(result, tirx.BufferLoad(start, [index[-1]]), index)
+        parts = node.iter_vars, node.reads, node.writes, node.name_hint, node.body, init
+        return s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
+
+    return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
 
 
 def register_intrinsic(name: str, description: Function, implementation: Function) -> str:

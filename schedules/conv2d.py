@@ -67,7 +67,7 @@ class Convolution:
     epilogue: Epilogue
 
     def schedule(self, target: Target) -> Function:
-        from sqc.schedules._tvm import Schedule, function, te
+        from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
         from sqc.schedules.tiling import convolution_tile
 
@@ -80,7 +80,7 @@ class Convolution:
         steps = depth // product.depth
         x = te.placeholder((self.batch, *window.input, self.groups * self.depth), "uint8", name="x")
         w = te.placeholder((columns // LANES, kh, kw, steps, LANES, product.depth), "int8", name="w")
-        bias = te.placeholder((channels,), "int32", name="bias")
+        bias = te.placeholder((columns,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         inputs = self.epilogue.inputs((self.batch, pixels, channels), target)
         staged = product.widens or window.pads or depth != self.depth
@@ -109,10 +109,11 @@ class Convolution:
         )
         out = te.compute(
             (self.batch, pixels, channels),
-            lambda b, m, n: inputs.apply(acc(b, m, n) + bias(n), (b, m, n), parameters, 1),
+            lambda b, m, n: inputs.apply(acc(b, m, n), (b, m, n), parameters, 1),
             name="out",
         )
-        sch = Schedule(function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out]))
+        func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
+        sch = Schedule(start_sums(func, "acc", "bias"))
         scope = stage_scope(self.stage_bytes(tile.block, target))
         schedule_tiles(sch, tile, product, scope if staged else None)
         return sch.mod["main"]
@@ -184,12 +185,12 @@ def lower_conv2d(pattern: Pattern, target: Target) -> Kernel:
         merged = groups
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        from sqc.schedules.microkernel import pack_weights
+        from sqc.schedules.microkernel import pack_bias, pack_weights
 
         wide = merge_groups(constants[w], groups, merged)
         return [
             pack_weights(np.ascontiguousarray(wide.transpose(0, 2, 3, 1)), dot(target)),
-            constants[bias],
+            pack_bias(constants[bias]),
             *values.pack(constants),
             np.array((x.type.zero_point, *values.parameters), np.int32),
         ]

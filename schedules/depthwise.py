@@ -30,7 +30,7 @@ class Depthwise:
     epilogue: Epilogue
 
     def schedule(self, target: Target) -> Function:
-        from sqc.schedules._tvm import Schedule, function, te
+        from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import round_up, stage_scope
         from sqc.schedules.tiling import depthwise_tile
 
@@ -43,7 +43,7 @@ class Depthwise:
         w = te.placeholder(
             (channels // weights.lanes, kw, weights.lanes, round_up(kh, weights.depth)), weights.element, name="w"
         )
-        bias = te.placeholder((self.channels,), "int32", name="bias")
+        bias = te.placeholder((channels,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow, self.channels)
         inputs = self.epilogue.inputs(domain, target)
@@ -63,16 +63,17 @@ class Depthwise:
         )
         out = te.compute(
             domain,
-            lambda b, i, j, c: inputs.apply(acc(b, i, j, c) + bias(c), (b, i, j, c), parameters, 1),
+            lambda b, i, j, c: inputs.apply(acc(b, i, j, c), (b, i, j, c), parameters, 1),
             name="out",
         )
-        sch = Schedule(function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out]))
+        func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
+        sch = Schedule(start_sums(func, "acc", "bias"))
         size = window.span(tile.block, 0) * window.span(width, 1) * (channels // tile.parts)
         self._schedule(sch, tile, weights, stage_scope(size) if staged else None)
         return sch.mod["main"]
 
     def _schedule(self, sch: Schedule, tile: Tile, weights: Column, stage: str | None) -> None:
-        from sqc.schedules.microkernel import schedule_output, schedule_stage, schedule_zeros
+        from sqc.schedules.microkernel import schedule_output, schedule_stage, schedule_start
 
         acc = sch.get_sblock("acc")
         b, y, x, c, kx, ky = sch.get_loops(acc)
@@ -89,7 +90,7 @@ class Depthwise:
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
         sch.annotate(channel_tile, "pragma_loop_partition_hint", 1)
-        schedule_zeros(sch, sch.decompose_reduction(acc, kx), 2)
+        schedule_start(sch, sch.decompose_reduction(acc, kx), 2)
         for loop in (vector, kx, pixel):
             sch.unroll(loop)
         window = self.window
@@ -118,9 +119,11 @@ def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
     weights = column(target)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
+        from sqc.schedules.microkernel import pack_bias
+
         return [
             pack_columns(constants[w][:, 0], weights),
-            constants[bias],
+            pack_bias(constants[bias]),
             *values.pack(constants),
             np.array((x.type.zero_point, *values.parameters), np.int32),
         ]

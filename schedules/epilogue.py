@@ -36,10 +36,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Requantize:
-    """Rounds the sum of its terms into ``dtype``."""
+    """Rounds the sum of its terms into ``dtype``. ``saturates``: from below it is clamped to 0, the least u8, alone."""
 
     terms: tuple[Term, ...]
     dtype: str
+    saturates: bool
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,9 @@ class EpilogueInputs:
             zeros = [None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)]
             total = weighted_sum(terms, zeros, multipliers)
             lo, hi = (tirx.reinterpret("float32", parameters(offset + i)) for i in (1, 2))
+            if step.saturates and self.target.isa == "avx2":
+                # The conversion makes numbers far below the least s32, and the packing makes all below 0 to 0.
+                lo = None
             sources.append(requantized(total, lo, hi, parameters(offset), step.dtype, self.target))
             offset += 3 + len(step.terms)
         return sources[-1]
@@ -185,12 +189,15 @@ def weighted_sum(values: Sequence[Expr], zeros: Sequence[Expr | None], multiplie
     return total
 
 
-def requantized(total: Expr, lo: Expr, hi: Expr, zero_point: Expr, dtype: str, target: Target) -> Expr:
-    """``total`` rounded, clamped to [``lo``, ``hi``] (float32 numbers without a fraction), plus ``zero_point``."""
+def requantized(total: Expr, lo: Expr | None, hi: Expr, zero_point: Expr, dtype: str, target: Target) -> Expr:
+    """``total`` rounded, clamped to [``lo``, ``hi``] (float32 numbers without a fraction), plus ``zero_point``.
+
+    ``lo`` may be None where the clamp to ``dtype`` will do, on AVX2, for numbers that are not NaN.
+    """
     from sqc.schedules._tvm import rounded, te
 
     # Limits without a fraction commute with rounding, and a clamped number is rounded and converted by one instruction.
-    clamped = te.min(te.max(total, lo), hi)
+    clamped = te.min(total if lo is None else te.max(total, lo), hi)
     integer = rounded(clamped) + zero_point
     if target.isa == "avx2":
         # Changes no value, but tells LLVM that its saturating packs will do.
@@ -238,15 +245,11 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
         elif op.kind == "dequantize":
             steps.append(Dequantize(numbers[terms[0]], others[0].type.shape))
         else:
-            steps.append(
-                Requantize(
-                    tuple(
-                        Term(numbers[value], value.type.dtype, m.type.shape)
-                        for value, m in zip(terms, others, strict=True)
-                    ),
-                    op.string("dtype"),
-                )
-            )
+            summands = zip(terms, others, strict=True)
+            sources = tuple(Term(numbers[value], value.type.dtype, m.type.shape) for value, m in summands)
+            # One product of an integer is never NaN; a sum of infinite ones could be.
+            saturates = len(terms) == 1 and op.string("dtype") == "uint8" and op.integer("lo") == 0
+            steps.append(Requantize(sources, op.string("dtype"), saturates))
             z = op.integer("zero_point")
             parameters += [z, float_bits(op.integer("lo") - z), float_bits(op.integer("hi") - z)]
             parameters += [value.type.zero_point for value in terms]

@@ -29,7 +29,7 @@ class MatrixProduct:
     epilogue: Epilogue
 
     def schedule(self, target: Target) -> Function:
-        from sqc.schedules._tvm import Schedule, function, te
+        from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
         from sqc.schedules.tiling import matrix_tile
 
@@ -40,7 +40,7 @@ class MatrixProduct:
         steps = depth // product.depth
         x = te.placeholder((self.rows, self.depth), "uint8", name="x")
         w = te.placeholder((columns // 16, steps, 16, product.depth), "int8", name="w")
-        bias = te.placeholder((self.columns,), "int32", name="bias")
+        bias = te.placeholder((columns,), "int32", name="bias")
         parameters = te.placeholder((max(1, self.epilogue.parameter_count),), "int32", name="parameters")
         inputs = self.epilogue.inputs((self.rows, self.columns), target)
 
@@ -62,10 +62,11 @@ class MatrixProduct:
         )
         out = te.compute(
             (self.rows, self.columns),
-            lambda m, n: inputs.apply(acc(m, n) + bias(n), (m, n), parameters),
+            lambda m, n: inputs.apply(acc(m, n), (m, n), parameters),
             name="out",
         )
-        sch = Schedule(function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out]))
+        func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
+        sch = Schedule(start_sums(func, "acc", "bias"))
         size = tile.block * depth * np.dtype(product.element).itemsize
         schedule_tiles(sch, tile, product, stage_scope(size) if staged else None)
         return sch.mod["main"]
@@ -90,11 +91,11 @@ def _lower(pattern: Pattern, target: Target, rows: int, depth: int, columns: int
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        from sqc.schedules.microkernel import pack_weights
+        from sqc.schedules.microkernel import pack_bias, pack_weights
 
         return [
             pack_weights(constants[w].reshape(columns, depth), dot(target)),
-            constants[bias],
+            pack_bias(constants[bias]),
             *values.pack(constants),
             np.array(values.parameters or (0,), np.int32),
         ]

@@ -54,6 +54,11 @@ def pack_weights(w: np.ndarray, dot: Dot) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(split, 1, -2))
 
 
+def pack_bias(bias: np.ndarray) -> np.ndarray:
+    """A bias ``[O]``, filled up to sixteen with zeros."""
+    return np.pad(bias, (0, -len(bias) % LANES))
+
+
 def stage_scope(size: int) -> str:
     """Where ``size`` bytes of staged activations go: on the stack, or into a workspace if they are too many."""
     return "local" if size <= STACK_BYTES else "global"
@@ -84,7 +89,7 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
         sch.parallel(task)
     # Where the last tile is cut short, the tiles before it need no tests.
     sch.annotate(column_tile, "pragma_loop_partition_hint", 1)
-    schedule_zeros(sch, sch.decompose_reduction(acc, reductions[0]), 3)
+    schedule_start(sch, sch.decompose_reduction(acc, reductions[0]), 3)
     sch.unroll(row)
     sch.unroll(vector)
     sch.tensorize(lane, dot.register(stage or "global"))
@@ -99,8 +104,8 @@ def schedule_output(sch: Schedule, axes: int, lanes: int = LANES) -> None:
     sch.vectorize(lane)
 
 
-def schedule_zeros(sch: Schedule, init: Any, axes: int) -> None:
-    """Unroll and vectorize the innermost ``axes`` loops of ``init``, the block that clears a tile of accumulators."""
+def schedule_start(sch: Schedule, init: Any, axes: int) -> None:
+    """Unroll and vectorize the innermost ``axes`` loops of ``init``, the block that fills a tile of accumulators with biases."""
     *outer, lane = sch.get_loops(init)[-axes:]
     for loop in outer:
         sch.unroll(loop)

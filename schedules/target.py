@@ -18,6 +18,9 @@ _ICE_LAKE = (*_VNNI, "avx512vbmi", "avx512vbmi2", "avx512ifma", "avx512bitalg", 
 # LLVM uses AMD's SSE4a where it may, which no other processor has and which gains nothing here.
 _NO_SSE4A = ("-sse4a",)
 
+# Likewise its FP16 moves, so that these targets need no more than Ice Lake has.
+_NO_FP16 = ("-avx512fp16",)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -72,8 +75,9 @@ def _targets() -> dict[str, Target]:
         targets.append(Target(name, "avx2", name, _V3, _NO_SSE4A))
     for name in ("cascadelake", "cooperlake"):
         targets.append(Target(name, "avx512vnni", name, _VNNI))
-    for name in ("icelake-server", "sapphirerapids", "emeraldrapids", "graniterapids"):
-        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE))
+    targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE))
+    for name in ("sapphirerapids", "emeraldrapids", "graniterapids"):
+        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_FP16))
     for name in ("znver4", "znver5"):
         targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A))
     return {target.name: target for target in targets}

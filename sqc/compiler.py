@@ -15,7 +15,7 @@ from sqc.calibration import DEFAULT_SEARCH, Calibration, Statistics, accumulate
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan, Program
-from sqc.errors import CalibrationError, CompileError, InputError
+from sqc.errors import CalibrationError, CompileError
 from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
@@ -264,5 +264,6 @@ def _named(graph: Graph, batch: Batch) -> dict[str, np.ndarray]:
             raise CalibrationError(f"calibration data for '{value.name}' hold NaN or infinite values; remove them")
         arrays[value.name] = np.ascontiguousarray(array)
     if len({len(array) for array in arrays.values()}) > 1:
-        raise InputError("the inputs of a calibration batch differ in their number of samples")
+        counts = ", ".join(f"'{name}' has {len(array)}" for name, array in arrays.items())
+        raise CalibrationError(f"the inputs of a calibration batch must have as many samples each, but {counts}")
     return arrays

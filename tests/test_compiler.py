@@ -136,6 +136,22 @@ def test_bad_calibration_data(graph: Graph, case: str) -> None:
         sqc.calibrate(graph, batches)
 
 
+def two_inputs() -> Graph:
+    builder = Builder("two", dynamic_batch=True)
+    x, y = (builder.input(name, TensorType((1, 4), "float32")) for name in "xy")
+    builder.outputs = {"z": builder.emit("add", [x, y], name="z", source="add")}
+    return builder.finish()
+
+
+def test_several_inputs_are_given_by_name() -> None:
+    x = images(1).reshape(-1, 1)[:12].repeat(4, axis=1)
+    assert sqc.calibrate(two_inputs(), [{"y": x, "x": x}]).samples == 12
+    with pytest.raises(CalibrationError, match="the inputs x, y: give batches as"):
+        sqc.calibrate(two_inputs(), [x])
+    with pytest.raises(CalibrationError, match="'x' has 12, 'y' has 11"):
+        sqc.calibrate(two_inputs(), [{"x": x, "y": x[1:]}])
+
+
 def test_a_calibration_of_another_model(calibration: sqc.Calibration) -> None:
     builder = Builder("other")
     x = builder.input("x", TensorType((1, 4), "float32"))
