@@ -69,7 +69,7 @@ def fence(value: Expr) -> Expr:
 
 
 def rounded(value: Expr) -> Expr:
-    """A float32 value as the s32 nearest to it, ties to even. The value must be within the range of s32."""
+    """A float32 value as the s32 nearest to it, ties to even; on x86 what s32 cannot hold becomes the least s32."""
     return tirx.call_llvm_pure_intrin("int32", "llvm.lrint", value)
 
 

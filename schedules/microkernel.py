@@ -69,7 +69,7 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
 
     ``acc`` has the axes (any number of leading axes, rows, channels, reductions ..., depth of the dot product), its
     rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
-    spatial axes with any smaller extents. ``stage`` gives activations, ``[..., channels]``, to ``acc``.
+    spatial axes with any smaller extents. ``stage`` gives ``acc`` its activations, ``[..., channels]``.
     """
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
@@ -105,7 +105,7 @@ def schedule_output(sch: Schedule, axes: int, lanes: int = LANES) -> None:
 
 
 def schedule_start(sch: Schedule, init: Any, axes: int) -> None:
-    """Unroll and vectorize the innermost ``axes`` loops of ``init``, the block that fills a tile of accumulators with biases."""
+    """Unroll and vectorize the innermost ``axes`` loops of ``init``, which fills accumulators with their biases."""
     *outer, lane = sch.get_loops(init)[-axes:]
     for loop in outer:
         sch.unroll(loop)

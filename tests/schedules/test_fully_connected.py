@@ -50,3 +50,12 @@ def test_equal_structure_shares_code() -> None:
 
     assert kernel(1, 16).key == kernel(2, 16).key != kernel(1, 32).key
     assert kernel(1, 16).object("k") == kernel(2, 16).object("k")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("deviation", "zero_point"), [(1e-20, 0), (1e-20, 255), (1e3, 128), (1e12, 7)])
+def test_far_beyond_the_limits(target: str, deviation: float, zero_point: int) -> None:
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(5, 24), case.s8(32, 24), case.bias(32))
+    case.requantize(acc, deviation, zero_point=zero_point)
+    check(case, target)
