@@ -41,6 +41,8 @@ KNOWN_RANGES: Mapping[str, tuple[float, float]] = {
 }
 """Kinds whose results need no calibration."""
 
+_LAST = "only float ops and outputs read it"
+
 _ROUNDING = ("add", "sub", "mul", "concat", "average_pool", "reduce_mean", *TABLES)
 _QUANTIZABLE = (*MATRIX, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
 
@@ -64,6 +66,7 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
     """Decide the rounding of a float graph. Ops whose source or result is in ``exclude`` stay in float."""
     reasons = {op.result: _reason(graph, op, exclude) for op in graph.ops}
     wanted = _wanted(graph, reasons)
+    reasons.update({op.result: _LAST for op in graph.ops if _is_last(graph, op, wanted) and not reasons[op.result]})
     order = {op.result: i for i, op in enumerate(graph.ops)}
     functions: set[Value] = set()  # results that one table can give, up to here
 
@@ -157,18 +160,24 @@ def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping
     return max(candidates, key=order.__getitem__, default=None)
 
 
+def _is_last(graph: Graph, op: Op, wanted: Collection[Value]) -> bool:
+    """Whether ``op`` is a function whose results no integer op reads: in float they keep more than eight bits."""
+    return function_operand(graph, op) is not None and op.result not in wanted
+
+
 def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
-    """The values that integer ops read as activations, directly or through clamps and movement."""
+    """The values that integer ops read as activations, directly or through clamps, movement and wanted functions."""
     wanted: set[Value] = set()
     for op in reversed(graph.ops):
         if reasons[op.result]:
             continue
-        if op.kind not in (*CLAMPS, *MOVEMENT) or op.result in wanted:
-            function = function_operand(graph, op)
-            if function is not None:
-                wanted.add(function)
-            else:
-                wanted.update(op.operands[:1] if op.kind in MATRIX else op.operands)
+        function = function_operand(graph, op)
+        if op.result not in wanted and (function is not None or op.kind in (*CLAMPS, *MOVEMENT)):
+            continue
+        if function is not None:
+            wanted.add(function)
+        else:
+            wanted.update(op.operands[:1] if op.kind in MATRIX else op.operands)
     return wanted
 
 
@@ -194,4 +203,4 @@ def _precision(op: Op, reasons: Mapping[Value, str], eight_bits: Collection[Valu
         return "int8"
     if op.kind in MATRIX:
         return "int8, its accumulators go to float"
-    return "float: only float ops and outputs read it"
+    return f"float: {_LAST}"
