@@ -84,7 +84,7 @@ def _row(op: Op, remarks: Iterable[Remark], work: Mapping[str, int]) -> Row:
     precision = _precision(ops)
     reason = ""
     if precision == "float32":
-        reason = next((r.message for r in remarks if op.source and r.subject in (op.source, op.label())), "")
+        reason = next((r.message for r in remarks if op.source and r.subject in (op.source, op.label())), _UNTOUCHED)
     return Row(
         op.source or op.result.name,
         tuple(part.kind for part in ops),
@@ -93,6 +93,9 @@ def _row(op: Op, remarks: Iterable[Remark], work: Mapping[str, int]) -> Row:
         reason,
         sum(work.get(part.result.name, 0) for part in ops),
     )
+
+
+_UNTOUCHED = "float: it works on what float ops computed, or moves it"
 
 
 def _precision(ops: Iterable[Op]) -> str:
