@@ -7,7 +7,7 @@ to op, which the kernel receives at run time. Order and rounding are those of th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -275,6 +275,3 @@ def _terms(op: Op) -> tuple[Value, ...]:
     if op.kind == "lookup" or (op.kind == "dequantize" and len(op.operands) == 2):
         return op.operands[:1]
     raise CompileError(f"{op.label()} cannot follow an anchor in one kernel; split the fused op before it")
-
-
-Packer = Callable[[Mapping[Value, np.ndarray]], np.ndarray]

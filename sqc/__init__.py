@@ -44,15 +44,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_LAZY[name]), name)
     except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in (
-            "onnx",
-            "tvm",
-            "tvm_ffi",
-            "networkx",
-            "scipy",
-            "rich",
-            "click",
-        ):
+        if error.name and error.name.partition(".")[0] in ("onnx", "tvm", "tvm_ffi", "rich", "click"):
             raise ModuleNotFoundError(
                 f"sqc.{name} needs the package {error.name}: pip install 'sqc[compile]'", name=error.name
             ) from error

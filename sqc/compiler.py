@@ -10,11 +10,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-import sqc
 from sqc.calibration import DEFAULT_SEARCH, Calibration, Statistics, accumulate
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.codegen.library import build_library
-from sqc.codegen.plan import Plan, Program
+from sqc.codegen.plan import Plan
 from sqc.errors import CalibrationError, CompileError
 from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
@@ -171,7 +170,8 @@ def compile(
     build = Build(chosen)
     programs = [build_program(_for_batch(graph, size, sizes), build, progress) for size in sizes]
     report = report_of(graph, notes, work)
-    return CompiledModel(_plan(programs, build, graph, report), report)
+    plan = build.plan(programs, graph.name, quantization=_quantization(graph), report=report.to_dict())
+    return CompiledModel(plan, report)
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -194,35 +194,20 @@ def _for_batch(graph: Graph, size: int, sizes: tuple[int, ...]) -> Graph:
 
 
 def _compile_float(graph: Graph, target: str) -> CompiledModel:
-    lowered = pipeline.run(pipeline.FUSION, graph)
+    """A float graph whose values keep their names, without a report."""
     build = Build(Target.parse(target))
-    program = build_program(lowered, build)
-    return CompiledModel(_plan([program], build, lowered, Report((), ())), Report((), ()))
+    program = build_program(pipeline.run(pipeline.FUSION, graph), build)
+    return CompiledModel(build.plan([program], graph.name), Report((), ()))
 
 
-def _plan(programs: list[Program], build: Build, graph: Graph, report: Report) -> Plan:
-    from sqc.schedules._tvm import versions
-
-    description = {
-        "model": graph.name,
-        "target": build.target.name,
-        "versions": {"sqc": sqc.__version__, **versions()},
-        "quantization": {
-            value.name: {"scale": value.type.scale, "zero_point": value.type.zero_point}
-            for op in graph.ops
-            for value in op.results
-            if value.type.quantization is not None and value.type.quantization.axis is None
-        },
-        "report": report.to_dict(),
+def _quantization(graph: Graph) -> dict[str, dict[str, float | int]]:
+    """Scale and zero point of every tensor that is quantized as a whole, by name."""
+    return {
+        value.name: {"scale": value.type.scale, "zero_point": value.type.zero_point}
+        for op in graph.ops
+        for value in op.results
+        if value.type.quantization is not None and value.type.quantization.axis is None
     }
-    return Plan(
-        tuple(programs),
-        build.constants.bytes(),
-        build.objects,
-        build.target.cpu_features,
-        sqc.NUMBER_RULES,
-        description,
-    )
 
 
 def _samples(batch: Batch) -> int:

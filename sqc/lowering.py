@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-import sqc
-from sqc.codegen.build import symbol
+from sqc.codegen.build import Build, symbol
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.errors import CompileError, InputError
-from sqc.ir import Builder, Op, TensorType, Value
+from sqc.ir import Builder, Op, TensorType, Value, type_of
 from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
 from sqc.schedules import Kernel, Target
@@ -79,48 +78,31 @@ class LoweredOp:
         return load_bytes(self.library)
 
     def _plan(self) -> Plan:
-        from sqc.schedules._tvm import versions
-
-        inputs: list[Tensor] = []
-        arguments: list[Argument] = []
-        blob = bytearray()
-
-        def constant(array: np.ndarray) -> Argument:
-            blob.extend(bytes(-len(blob) % 64))
-            offset = len(blob)
-            blob.extend(np.ascontiguousarray(array).tobytes())
-            return Argument("constants", offset)
+        build = Build(self.kernel.target)
+        build.compile([self.kernel])
+        inputs: dict[str, TensorType] = {}
 
         def parameter(name: str, type: TensorType) -> Argument:
-            known = [tensor.name for tensor in inputs]
-            if name not in known:
-                inputs.append(Tensor(name, type.dtype, type.shape))
-            return Argument("input", [tensor.name for tensor in inputs].index(name))
+            inputs[name] = type
+            return Argument("input", list(inputs).index(name))
 
-        for value in self.kernel.activations:
-            held = value in self.constants
-            arguments.append(constant(self.constants[value]) if held else parameter(value.name, value.type))
+        arguments = [
+            build.constants.add(self.constants[value]) if value in self.constants else parameter(value.name, value.type)
+            for value in self.kernel.activations
+        ]
         zeros = {value: np.zeros(value.type.shape, value.type.dtype) for value in self.operands}
         for i, array in enumerate(self.kernel.pack({**zeros, **self.constants})):
-            shown = TensorType(array.shape, array.dtype.name)
-            arguments.append(parameter(f"packed{i}", shown) if self._packs_when_called else constant(array))
+            packed = self._packs_when_called
+            arguments.append(parameter(f"packed{i}", type_of(array)) if packed else build.constants.add(array))
         arguments.append(Argument("output", 0))
         result = self.op.result
-        name = symbol(self.kernel)
         program = Program(
-            tuple(inputs),
+            tuple(Tensor(name, type.dtype, type.shape) for name, type in inputs.items()),
             (Tensor(result.name, result.type.dtype, result.type.shape),),
-            (Step(name, tuple(arguments), self.op.kind),),
+            (Step(symbol(self.kernel), tuple(arguments), self.op.kind),),
             0,
         )
-        target = self.kernel.target
-        description = {
-            "model": self.op.kind,
-            "target": target.name,
-            "versions": {"sqc": sqc.__version__, **versions()},
-        }
-        objects = {name: self.kernel.object(name)}
-        return Plan((program,), bytes(blob), objects, target.cpu_features, sqc.NUMBER_RULES, description)
+        return build.plan([program], self.op.kind)
 
 
 def lower(op: str | Op, *operands: TensorType | np.ndarray, target: str = "native", **attributes: Any) -> LoweredOp:

@@ -14,7 +14,7 @@ COMMANDS = ("compile", "run", "bench", "inspect", "calibrate", "opt")
 
 EXTRAS = {
     "bench": ("onnxruntime", "openvino", "nncf"),
-    "compile": ("onnx", "google", "tvm", "tvm_ffi", "networkx", "scipy"),
+    "compile": ("onnx", "google", "tvm", "tvm_ffi"),
 }
 """Which extra brings a package."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+import sqc
 from sqc.codegen.memory import ALIGNMENT, Buffer, plan_arena
-from sqc.codegen.plan import Argument, Program, Step, Tensor
+from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.ir import Builder, Graph, Op, Value
 from sqc.schedules import Kernel, Target, lower
 
@@ -28,15 +29,15 @@ class Constants:
         self._blob = bytearray()
         self._offsets: dict[bytes, int] = {}
 
-    def add(self, array: np.ndarray) -> int:
-        """The offset of an array's bytes."""
+    def add(self, array: np.ndarray) -> Argument:
+        """Where an array's bytes lie."""
         content = np.ascontiguousarray(array).tobytes()
         digest = hashlib.sha256(content).digest()
         if digest not in self._offsets:
             self._blob.extend(bytes(-len(self._blob) % ALIGNMENT))
             self._offsets[digest] = len(self._blob)
             self._blob.extend(content or b"\0")
-        return self._offsets[digest]
+        return Argument("constants", self._offsets[digest])
 
     def bytes(self) -> bytes:
         return bytes(self._blob)
@@ -61,6 +62,20 @@ class Build:
             self.objects[name] = _objects[kernel.key]
         if progress:
             progress(len(missing), len(missing))
+
+    def plan(self, programs: Iterable[Program], model: str, **description: Any) -> Plan:
+        """The plan of a library with these programs; ``description`` tells more about the ``model``."""
+        from sqc.schedules._tvm import versions
+
+        made = {"model": model, "target": self.target.name, "versions": {"sqc": sqc.__version__, **versions()}}
+        return Plan(
+            tuple(programs),
+            self.constants.bytes(),
+            self.objects,
+            self.target.cpu_features,
+            sqc.NUMBER_RULES,
+            {**made, **description},
+        )
 
 
 def symbol(kernel: Kernel) -> str:
@@ -87,13 +102,13 @@ def build_program(graph: Graph, build: Build, progress: Progress | None = None) 
     def argument(value: Value) -> Argument:
         origin = aliases.get(value, value)
         if origin in graph.constants:
-            return Argument("constants", build.constants.add(graph.constants[origin]))
+            return build.constants.add(graph.constants[origin])
         return places[origin]
 
     steps = []
     for op, kernel in zip(ops, kernels, strict=True):
         arguments = [argument(value) for value in kernel.activations]
-        arguments += [Argument("constants", build.constants.add(a)) for a in kernel.pack(graph.constants)]
+        arguments += map(build.constants.add, kernel.pack(graph.constants))
         arguments.append(argument(kernel.result))
         steps.append(Step(symbol(kernel), tuple(arguments), _step_name(op)))
     return Program(

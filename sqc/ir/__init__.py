@@ -1,7 +1,7 @@
 """The intermediate representation: graphs of typed values, as data and as text."""
 
 from sqc.ir.evaluate import evaluate, evaluate_op
-from sqc.ir.graph import Attribute, Graph, Op, Value, digest, same_bits, topological
+from sqc.ir.graph import Attribute, Graph, Op, Value, digest, same_bits
 from sqc.ir.registry import OpDefinition, Required, define, definition, infer_type, kinds
 from sqc.ir.rewrite import Builder, Rewriter, rebatch
 from sqc.ir.text import constant_data, format_graph, format_type, parse_graph, read_graph, write_graph
@@ -34,7 +34,6 @@ __all__ = [
     "read_graph",
     "rebatch",
     "same_bits",
-    "topological",
     "type_of",
     "verify",
     "write_graph",

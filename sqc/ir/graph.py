@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias, Union
@@ -163,20 +163,3 @@ def digest(array: np.ndarray) -> str:
     """A short name for the contents of an array: type, shape and bytes."""
     header = f"{array.dtype.name}{list(array.shape)}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
-
-
-def topological(ops: Sequence[Op]) -> tuple[Op, ...]:
-    """Order ops so that producers come first, keeping the given order where free. Raises ValueError on a cycle."""
-    import networkx as nx
-
-    producers = {result: i for i, op in enumerate(ops) for result in op.results}
-    graph = nx.DiGraph()
-    graph.add_nodes_from(range(len(ops)))
-    graph.add_edges_from(
-        (producers[operand], i) for i, op in enumerate(ops) for operand in op.operands if operand in producers
-    )
-    try:
-        order = list(nx.lexicographical_topological_sort(graph))
-    except nx.NetworkXUnfeasible as error:
-        raise ValueError("the ops form a cycle") from error
-    return tuple(ops[i] for i in order)

@@ -9,20 +9,7 @@ import pytest
 from sqc.frontend import import_onnx
 from sqc.ir import constant_data, format_graph, parse_graph, rebatch, verify
 from tests.frontend.nodes import assert_close, feeds_for, onnxruntime_oracle
-
-MODELS = (
-    "anomaly_fc_ae",
-    "cifar10_resnet20",
-    "cifar10_resnet32",
-    "imagenet_mobilenet_v1_0.5_160",
-    "imagenet_mobilenet_v2",
-    "imagenet_mobilenet_v3_small",
-    "imagenet_squeezenet1_1",
-    "kws_dscnn",
-    "mlperf_tiny_resnet8_cifar10",
-    "ultraface_slim_320",
-    "vww_mobilenet_v1_0.25_96",
-)
+from tests.real_models import MODELS
 
 
 @pytest.mark.parametrize("name", MODELS)

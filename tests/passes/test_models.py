@@ -10,20 +10,7 @@ import pytest
 from sqc.ir import rebatch, verify
 from sqc.passes import FLOAT, run
 from tests.float_graphs import random_inputs
-
-MODELS = (
-    "anomaly_fc_ae",
-    "cifar10_resnet20",
-    "cifar10_resnet32",
-    "imagenet_mobilenet_v1_0.5_160",
-    "imagenet_mobilenet_v2",
-    "imagenet_mobilenet_v3_small",
-    "imagenet_squeezenet1_1",
-    "kws_dscnn",
-    "mlperf_tiny_resnet8_cifar10",
-    "ultraface_slim_320",
-    "vww_mobilenet_v1_0.25_96",
-)
+from tests.real_models import MODELS
 
 
 @pytest.mark.parametrize("model", MODELS)
