@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
 from sqc.errors import CompileError
-from sqc.ir import Op
+from sqc.ir import Op, Value
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.target import Target
 
 __all__ = ["Kernel", "Target", "lower"]
 
 
-def lower(op: Op, target: Target) -> Kernel:
-    """The kernel of an integer op. Raises CompileError if no kernel computes it."""
-    pattern = Pattern.of(op)
+def lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray] = MappingProxyType({})) -> Kernel:
+    """The kernel of an integer op. Raises CompileError if no kernel computes it.
+
+    ``constants`` holds those operands that are known already: a kernel may rely on their size, not on their values.
+    """
+    pattern = Pattern.of(op, constants)
     anchor = pattern.anchor
     if anchor.kind == "qfully_connected":
         from sqc.schedules.fully_connected import lower_fully_connected

@@ -61,18 +61,20 @@ class Kernel:
 class Pattern:
     """A fused op, or a bare one, taken apart: an anchor and the chain of ops after it.
 
-    ``operand`` maps the values that the parts read from outside to the op's operands.
+    ``operand`` maps the values that the parts read from outside to the op's operands. ``constants`` holds the arrays
+    of those operands that are known already.
     """
 
     anchor: Op
     tail: tuple[Op, ...]
     operand: Mapping[Value, Value]
     result: Value
+    constants: Mapping[Value, np.ndarray]
 
     @staticmethod
-    def of(op: Op) -> Pattern:
+    def of(op: Op, constants: Mapping[Value, np.ndarray]) -> Pattern:
         if op.kind != "fused":
-            return Pattern(op, (), {value: value for value in op.operands}, op.result)
+            return Pattern(op, (), {value: value for value in op.operands}, op.result, constants)
         body = op.body
         operand = dict(zip(body.inputs, op.operands, strict=True))
-        return Pattern(body.ops[0], body.ops[1:], operand, op.result)
+        return Pattern(body.ops[0], body.ops[1:], operand, op.result, constants)

@@ -149,14 +149,15 @@ def matrix_tile(problem: MatrixProduct, target: Target) -> Tile:
 def convolution_tile(problem: Convolution, target: Target) -> Tile:
     """The tile of a convolution."""
     product, window = dot(target), problem.window
-    depth = round_up(problem.depth, product.depth)
-    staged = product.widens or window.pads or depth != problem.depth
+    joined = problem.joins_taps(product.depth)
+    depth = problem.tap_depth(product.depth)
+    staged = product.widens or window.pads or joined or depth != problem.depth
     oh, ow = window.output
     work = Work(
         problem.batch,
         oh * ow,
         problem.groups * problem.columns,
-        window.kernel[0] * window.kernel[1] * depth // product.depth,
+        window.kernel[0] * (1 if joined else window.kernel[1]) * depth // product.depth,
         unit=ow,
         group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
         staged=lambda block: problem.stage_bytes(block, target) if staged else 0,

@@ -92,7 +92,7 @@ def build_program(graph: Graph, build: Build, progress: Progress | None = None) 
     graph = _copy_bare_outputs(graph)
     aliases = _aliases(graph)
     ops = [op for op in graph.ops if op.result not in aliases]
-    kernels = [lower(op, build.target) for op in ops]
+    kernels = [lower(op, build.target, graph.constants) for op in ops]
     build.compile(kernels, progress)
     places = {value: Argument("input", i) for i, value in enumerate(graph.inputs)}
     places.update({value: Argument("output", i) for i, value in enumerate(graph.outputs.values())})
