@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from sqc.errors import CompileError
 from sqc.ir import Op
-from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.kernel import Kernel, Pattern, Tunable
 from sqc.schedules.target import Target
 
-__all__ = ["Kernel", "Target", "lower"]
+if TYPE_CHECKING:
+    from sqc.schedules.microkernel import Tile
+
+__all__ = ["Kernel", "Target", "Tunable", "lower"]
 
 
-def lower(op: Op, target: Target) -> Kernel:
-    """The kernel of an integer op. Raises CompileError if no kernel computes it."""
+def lower(op: Op, target: Target, tuned: Mapping[str, Tile] | None = None) -> Kernel:
+    """The kernel of an integer op. Raises CompileError if no kernel computes it.
+
+    ``tuned`` gives tiles by workload. One that the problem does not admit, and a missing one, is the model's choice.
+    """
+    kernel = _lower(op, target)
+    if not isinstance(kernel.problem, Tunable):
+        return kernel
+    tiles = kernel.problem.tiles(target)
+    tile = (tuned or {}).get(kernel.workload)
+    return replace(kernel, tile=tile if tile in tiles else tiles[0])
+
+
+def _lower(op: Op, target: Target) -> Kernel:
     pattern = Pattern.of(op)
     anchor = pattern.anchor
     if anchor.kind == "qfully_connected":

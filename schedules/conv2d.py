@@ -17,6 +17,7 @@ from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function, Tensor
+    from sqc.schedules.microkernel import Tile
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,17 @@ class Convolution:
     columns: int
     epilogue: Epilogue
 
-    def schedule(self, target: Target) -> Function:
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import convolution_tiles
+
+        return convolution_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
-        from sqc.schedules.tiling import convolution_tile
 
         product, window = dot(target), self.window
-        tile = convolution_tile(self, target)
+        tile = tile or self.tiles(target)[0]
         (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
         pixels, channels = oh * ow, self.groups * self.columns
         rows, columns = round_up(pixels, tile.block), round_up(channels, tile.parts * tile.columns)
