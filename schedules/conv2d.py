@@ -13,7 +13,7 @@ from sqc.ir import Value
 from sqc.schedules.epilogue import Epilogue, epilogue_of
 from sqc.schedules.intrinsics import LANES, dot
 from sqc.schedules.kernel import Kernel, Pattern
-from sqc.schedules.microkernel import pack_bias, pack_weights, round_up
+from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
@@ -67,13 +67,17 @@ class Convolution:
     columns: int
     epilogue: Epilogue
 
-    def schedule(self, target: Target) -> Function:
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import convolution_tiles
+
+        return convolution_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import schedule_tiles, stage_scope
-        from sqc.schedules.tiling import convolution_tile
 
         product, window = dot(target), self.window
-        tile = convolution_tile(self, target)
+        tile = tile or self.tiles(target)[0]
         (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
         pixels, channels = oh * ow, self.groups * self.columns
         rows, columns = round_up(pixels, tile.block), round_up(channels, tile.parts * tile.columns)

@@ -29,13 +29,17 @@ class Depthwise:
     channels: int
     epilogue: Epilogue
 
-    def schedule(self, target: Target) -> Function:
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import depthwise_tiles
+
+        return depthwise_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import round_up, stage_scope
-        from sqc.schedules.tiling import depthwise_tile
 
         weights, window = column(target), self.window
-        tile = depthwise_tile(self, target)
+        tile = tile or self.tiles(target)[0]
         (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
         height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
         channels = round_up(self.channels, weights.lanes * tile.vectors * tile.parts)

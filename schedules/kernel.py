@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Function
+    from sqc.schedules.microkernel import Tile
 
 
 class Problem(Protocol):
@@ -21,6 +22,19 @@ class Problem(Protocol):
 
     def schedule(self, target: Target) -> Function:
         """The scheduled function. Its parameters are the kernel's arguments, in order."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Problem, Protocol):
+    """A problem whose schedule leaves a tile open."""
+
+    def tiles(self, target: Target) -> list[Tile]:
+        """Every tile that may be scheduled, the model's choice first, then by its estimate."""
+        ...
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
+        """The scheduled function with ``tile``, or with the model's choice."""
         ...
 
 
@@ -39,15 +53,24 @@ class Kernel:
     result: Value
     pack: Callable[[Mapping[Value, np.ndarray]], list[np.ndarray]]
     """From the graph's constants to the kernel's own."""
+    tile: Tile | None = None
+    """How a :class:`Tunable` problem is cut."""
+
+    @property
+    def workload(self) -> str:
+        """Equal for kernels that may differ in their tiles only: what tuning records go by."""
+        return f"{self.target.name}: {self.problem!r}"
 
     @property
     def key(self) -> str:
         """Equal for kernels of equal code."""
-        return f"{self.target.name}: {self.problem!r}"
+        return self.workload if self.tile is None else f"{self.workload} {self.tile!r}"
 
     @cached_property
     def scheduled(self) -> Function:
         """The scheduled TensorIR; made when first asked for."""
+        if isinstance(self.problem, Tunable):
+            return self.problem.schedule(self.target, self.tile)
         return self.problem.schedule(self.target)
 
     def object(self, symbol: str) -> bytes:
