@@ -41,7 +41,9 @@ __all__ = [
     "register_intrinsic",
     "rewrite_casts",
     "rewrite_loads",
+    "rewrite_sequences",
     "rounded",
+    "same",
     "start_sums",
     "te",
     "tirx",
@@ -201,6 +203,20 @@ def rewrite_casts(body: Any, rewrite: Callable[[Any], Any]) -> Any:
         return rewrite(mutator.default_mutate(cast))
 
     return tvm_ffi.structural_mutate(body, (tirx.Cast, visit))
+
+
+def rewrite_sequences(body: Any, rewrite: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
+    """A lowered body with the statements of every sequence replaced by what ``rewrite`` makes of them."""
+
+    def visit(sequence: Any, mutator: Any) -> Any:
+        return tirx.stmt.SeqStmt(list(rewrite(list(mutator.default_mutate(sequence)))))
+
+    return tvm_ffi.structural_mutate(body, (tirx.stmt.SeqStmt, visit))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two expressions, or Nones, are equal in structure."""
+    return bool(tvm_ffi.structural_equal(a, b)) if a is not None and b is not None else a is b
 
 
 def _shuffle_table_reads(vbmi: bool) -> Any:

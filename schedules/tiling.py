@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqc.schedules.conv2d import Convolution
-from sqc.schedules.depthwise import Depthwise
+from sqc.schedules.depthwise import Depthwise, shared_rows
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.intrinsics import LANES, column, dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
@@ -187,8 +187,9 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
     parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * LANES) == 0]
-    blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
+    together = shared_rows(window, column(target))
+    blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
     vectors = LANES // column(target).lanes
-    pixels = range(min(ow, 7), 0, -1)
+    pixels = range(min(ow, 7 if together < 3 else 4), 0, -1)
     tiles = [Tile(count, vectors, block, part) for block in blocks for part in parts for count in pixels]
     return sorted(tiles, key=cycles)
