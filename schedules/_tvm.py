@@ -32,14 +32,17 @@ __all__ = [
     "Tensor",
     "TensorIntrin",
     "assembly",
+    "collect",
     "compile_object",
     "fence",
     "fma",
     "function",
     "jit",
     "loops_from_zero",
+    "prefetch",
     "register_intrinsic",
     "rewrite_casts",
+    "rewrite_innermost",
     "rewrite_loads",
     "rewrite_sequences",
     "rounded",
@@ -61,6 +64,9 @@ Function: TypeAlias = Any
 Load: type[Any] = tvm.ir.TensorLoad
 Call: type[Any] = tvm.ir.Call
 """Reads of buffers, and calls, in a lowered body."""
+
+PANEL_BYTES = "sqc.panel_bytes"
+"""The attribute of a function that tells how far the weights of the next tile lie from those of a tile."""
 
 # Where LLVM unrolls a reduction completely it goes on to reassociate the sums, and runs out of registers.
 _LLVM_OPTIONS = ("-unroll-threshold-aggressive:uint=40",)
@@ -205,6 +211,32 @@ def rewrite_casts(body: Any, rewrite: Callable[[Any], Any]) -> Any:
     return tvm_ffi.structural_mutate(body, (tirx.Cast, visit))
 
 
+def rewrite_innermost(body: Any, rewrite: Callable[[Any], Any]) -> Any:
+    """A lowered body with the body of every loop that holds no other replaced by what ``rewrite`` makes of it."""
+
+    def visit(loop: Any, mutator: Any) -> Any:
+        if collect(loop.body, tirx.stmt.For):
+            return mutator.default_mutate(loop)
+        parts = loop.loop_var, loop.min, loop.extent, loop.kind, rewrite(loop.body), loop.thread_binding
+        return tirx.stmt.For(*parts, loop.annotations, loop.step)
+
+    return tvm_ffi.structural_mutate(body, (tirx.stmt.For, visit))
+
+
+def collect(body: Any, kind: Any) -> list[Any]:
+    """All parts of a lowered body that are of a kind."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(body, (kind, found.append))
+    return found
+
+
+def prefetch(buffer: Any, index: Any) -> Any:
+    """A statement that asks for a line of a flat buffer, at an index that may lie beyond its end."""
+    address = tirx.address_of(tirx.BufferLoad(buffer, [index]))
+    read, locality, data = (tirx.const(value, "int32") for value in (0, 2, 1))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
+
+
 def rewrite_sequences(body: Any, rewrite: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
     """A lowered body with the statements of every sequence replaced by what ``rewrite`` makes of them."""
 
@@ -235,6 +267,14 @@ def _pack_saturating(func: Function, _module: Any, _context: Any) -> Function:
     return func.with_body(pack_saturating(func.body))
 
 
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
+def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
+    from sqc.schedules.intrinsics.prefetch import prefetch_panels
+
+    distance = func.attrs.get(PANEL_BYTES)
+    return func.with_body(prefetch_panels(func.body, int(distance))) if distance else func
+
+
 def _passes(target: Any, *, vbmi: bool, wide: bool) -> list[Any]:
     """TVM's own lowering for a CPU, without the passes for other devices and without argument checks."""
     blocks, plain = s_tir.transform, tirx.transform
@@ -260,6 +300,7 @@ def _passes(target: Any, *, vbmi: bool, wide: bool) -> list[Any]:
         blocks.RewriteUnsafeSelect(),
         _shuffle_table_reads(vbmi),
         *([_pack_saturating] if wide else []),
+        _prefetch_panels,
         plain.CommonSubexprElim(),
         plain.MakePackedAPI(),
         plain.SkipAssert(),

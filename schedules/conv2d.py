@@ -127,8 +127,7 @@ class Convolution:
         func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         scope = stage_scope(self.stage_bytes(tile.block, target))
-        schedule_tiles(sch, tile, product, scope if staged else None, self.epilogue.lanes(tile.columns, target))
-        return sch.mod["main"]
+        return schedule_tiles(sch, tile, product, scope if staged else None, self.epilogue.lanes(tile.columns, target))
 
     def joins_taps(self, product_depth: int) -> bool:
         """Whether the taps of a row of the kernel, which lie side by side, are multiplied as one.

@@ -73,10 +73,9 @@ class MatrixProduct:
         func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         size = tile.block * depth * np.dtype(product.element).itemsize
-        schedule_tiles(
+        return schedule_tiles(
             sch, tile, product, stage_scope(size) if staged else None, self.epilogue.lanes(tile.columns, target)
         )
-        return sch.mod["main"]
 
 
 def lower_fully_connected(pattern: Pattern, target: Target) -> Kernel:

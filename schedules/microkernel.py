@@ -11,10 +11,13 @@ import numpy as np
 from sqc.schedules.intrinsics import LANES, Dot
 
 if TYPE_CHECKING:
-    from sqc.schedules._tvm import Schedule
+    from sqc.schedules._tvm import Function, Schedule
 
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
+
+PREFETCH_TILES = 32
+"""Weights that so many tiles use are prefetched; for more, their arrival costs little, and asking in vain shows."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,22 @@ def stage_scope(size: int) -> str:
     return "local" if size <= STACK_BYTES else "global"
 
 
-def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None, lanes: int) -> None:
+def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None, lanes: int) -> Function:
     """Schedule the blocks ``acc`` and ``out``, of ``lanes`` (and ``stage``, in the scope given, or None without it).
 
     ``acc`` has the axes (any number of leading axes, rows, channels, reductions ..., depth of the dot product), its
     rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
-    spatial axes with any smaller extents. ``stage`` gives ``acc`` its activations, ``[..., channels]``.
+    spatial axes with any smaller extents, and is computed by ``lanes``. ``stage`` gives ``acc`` its activations,
+    ``[..., channels]``.
     """
+    from sqc.schedules._tvm import PANEL_BYTES
+
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
     spatial = len(sch.get(out).iter_vars)
     *lead, m, o = loops[:spatial]
     *reductions, j = loops[spatial:]
+    steps = math.prod(sch.get(loop).extent.value for loop in reductions)
     block, row_tile, row = sch.split(m, [None, tile.block // tile.rows, tile.rows])
     part, column_tile, vector, lane = sch.split(o, [tile.parts, None, tile.vectors, LANES])
     sch.reorder(*lead, block, part, column_tile, row_tile, *reductions, row, vector, lane, j)
@@ -95,6 +102,10 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None, lanes
     sch.unroll(row)
     sch.unroll(vector)
     sch.tensorize(lane, dot.register(stage or "global"))
+    func = sch.mod["main"]
+    if tile.block // tile.rows <= PREFETCH_TILES:
+        func = func.with_attr(PANEL_BYTES, steps * tile.columns * dot.depth)
+    return func
 
 
 def schedule_output(sch: Schedule, axes: int, lanes: int) -> None:
