@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqc.schedules._tvm import Schedule
 from sqc.schedules.intrinsics import LANES, Dot
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Schedule
 
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
