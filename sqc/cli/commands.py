@@ -10,7 +10,7 @@ import click
 import sqc
 from sqc.errors import SqcError
 
-COMMANDS = ("compile", "run", "bench", "inspect", "calibrate", "opt")
+COMMANDS = ("compile", "run", "bench", "inspect", "calibrate", "opt", "cache")
 
 EXTRAS = {
     "bench": ("onnxruntime", "openvino", "nncf"),

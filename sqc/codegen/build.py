@@ -11,6 +11,7 @@ import numpy as np
 
 import sqc
 from sqc.codegen.memory import ALIGNMENT, Buffer, plan_arena
+from sqc.codegen.objects import ObjectStore
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.ir import Builder, Graph, Op, Value
 from sqc.schedules import Kernel, Target, lower
@@ -55,6 +56,7 @@ class Build:
     """Tiles that tuning found, by workload."""
     constants: Constants = field(default_factory=Constants)
     objects: dict[str, bytes] = field(default_factory=dict)
+    store: ObjectStore = field(default_factory=ObjectStore)
 
     def compile(self, kernels: list[Kernel], progress: Progress | None = None) -> None:
         """Compile every kernel that is not compiled yet."""
@@ -63,16 +65,16 @@ class Build:
             if progress:
                 progress(done, len(missing))
             if kernel.key not in _objects:
-                _objects[kernel.key] = kernel.object(name)
+                _objects[kernel.key] = self.store.object(kernel, name)
             self.objects[name] = _objects[kernel.key]
+        self.store.trim()
         if progress:
             progress(len(missing), len(missing))
 
     def plan(self, programs: Iterable[Program], model: str, **description: Any) -> Plan:
         """The plan of a library with these programs; ``description`` tells more about the ``model``."""
-        from sqc.schedules._tvm import versions
-
-        made = {"model": model, "target": self.target.name, "versions": {"sqc": sqc.__version__, **versions()}}
+        versions = {"sqc": sqc.__version__, **self.store.versions}
+        made = {"model": model, "target": self.target.name, "versions": versions}
         return Plan(
             tuple(programs),
             self.constants.bytes(),

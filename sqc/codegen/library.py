@@ -9,6 +9,7 @@ import shutil
 import string
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -50,13 +51,16 @@ def _link(plan: Plan, folder: Path) -> bytes:
         shutil.copyfile(header, folder / header.name)
     (folder / "constants.bin").write_bytes(plan.constants)
     (folder / "model.c").write_text(model_source(plan))
-    parts = [*compile_sources(folder, ["model.c"]).values(), *_runtime(tuple(find_compiler()))]
-    # An object may define several kernels; it is linked once.
-    parts += dict.fromkeys(plan.objects[symbol] for symbol in sorted(_symbols(plan)))
+    compiler = tuple(find_compiler())
+    with ThreadPoolExecutor(1) as beside:
+        runtime = beside.submit(_runtime, compiler)
+        model = compile_sources(folder, ["model.c"])
+        # An object may define several kernels; it is linked once.
+        parts = [*runtime.result(), *dict.fromkeys(plan.objects[symbol] for symbol in sorted(_symbols(plan)))]
     names = [f"part{index}.o" for index in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
         (folder / name).write_bytes(part)
-    link(folder, names, exports(), "model.so")
+    link(folder, [*model, *names], exports(), "model.so")
     return (folder / "model.so").read_bytes()
 
 
@@ -67,7 +71,7 @@ def _runtime(compiler: tuple[str, ...]) -> tuple[bytes, ...]:
         for file in SOURCES.glob("*.[ch]"):
             shutil.copyfile(file, Path(name, file.name))
         sources = sorted(file.name for file in SOURCES.glob("*.c"))
-        return tuple(compile_sources(Path(name), sources).values())
+        return tuple(Path(name, file).read_bytes() for file in compile_sources(Path(name), sources))
 
 
 def exports() -> list[str]:

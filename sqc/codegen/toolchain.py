@@ -52,13 +52,13 @@ def find_compiler() -> list[str]:
     )
 
 
-def compile_sources(folder: Path, sources: Sequence[str]) -> dict[str, bytes]:
-    """Compiles C files of `folder` (which also holds their headers); gives each one's object by its name.
+def compile_sources(folder: Path, sources: Sequence[str]) -> list[str]:
+    """Compiles C files of `folder` (which also holds their headers); gives the names of their objects there.
 
     Raises ToolchainError with the compiler's own words.
     """
     _run([*COMPILE_FLAGS, "-c", *sources], folder)
-    return {name: (folder / name).with_suffix(".o").read_bytes() for name in sources}
+    return [str(Path(name).with_suffix(".o")) for name in sources]
 
 
 def link(folder: Path, objects: Sequence[str], exports: Sequence[str], result: str) -> None:

@@ -69,7 +69,9 @@ def initializers(graph: onnx.GraphProto, label: str) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
         try:
-            arrays[tensor.name] = onnx.numpy_helper.to_array(tensor)
+            array = onnx.numpy_helper.to_array(tensor)
+            array.flags.writeable = False  # so that graphs share it
+            arrays[tensor.name] = array
         except (ValueError, TypeError, KeyError) as error:
             raise ImportFailure(f"{label}: the data of initializer '{tensor.name}' are damaged: {error}") from error
     if graph.sparse_initializer:

@@ -40,7 +40,7 @@ def label(proto: onnx.NodeProto) -> str:
 
 def as_float32(array: np.ndarray) -> np.ndarray:
     """Other float types as float32; any other array as it is."""
-    return array.astype(np.float32) if array.dtype.name in FLOATS else array
+    return array.astype(np.float32, copy=False) if array.dtype.name in FLOATS else array
 
 
 class Node:

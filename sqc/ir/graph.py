@@ -156,7 +156,7 @@ class Graph:
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Equality of shape, type and bytes (NaN equals itself, 0.0 differs from -0.0)."""
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 def digest(array: np.ndarray) -> str:
