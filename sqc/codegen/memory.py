@@ -8,7 +8,7 @@ from dataclasses import dataclass
 ALIGNMENT = 64
 ROUNDS = 60
 PLACEMENTS = 6000
-"""How often the planner starts anew for each of its first orders, and how many buffers it places in all of that."""
+"""For each of the orders that the planner starts from: how often it tries, and how many buffers it places at most."""
 
 
 @dataclass(frozen=True)
