@@ -9,6 +9,8 @@ layer, so that quantization sees what it sees in trained models.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,20 +93,48 @@ def perceptron(name: str, *widths: int) -> ModelProto:
     return net.model(net.linear(x, widths[-2], widths[-1], gain=1.0), widths[-1])
 
 
+@dataclass(frozen=True)
+class RandomModel:
+    """A model, the inputs float32[n, *shape] that go with it, and the batch sizes that it is timed at."""
+
+    name: str
+    build: Callable[[], ModelProto]
+    shape: tuple[int, ...]
+    batches: tuple[int, ...]
+    samples: int
+    """How many inputs to calibrate on: enough for the statistics, and for a few of the largest batches."""
+
+    def inputs(self) -> np.ndarray:
+        """Standard normal values, always the same."""
+        return np.random.default_rng(0).standard_normal((self.samples, *self.shape), np.float32)
+
+    def write(self, folder: Path) -> Path:
+        """Write ``<name>/model.onnx`` into ``folder``."""
+        path = folder / self.name / "model.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_model(self.build(), path)
+        return path
+
+
 MODELS = {
-    "resnet50": resnet50,
-    "mlp": lambda: perceptron("mlp", 1024, 1024, 1024, 512, 1),
-    "ranking_mlp": lambda: perceptron("ranking_mlp", 512, 2048, 2048, 1024, 1),
+    model.name: model
+    for model in (
+        RandomModel("resnet50", resnet50, (3, 224, 224), (1, 8), 16),
+        RandomModel("mlp", lambda: perceptron("mlp", 1024, 1024, 1024, 512, 1), (1024,), (1, 64), 256),
+        RandomModel(
+            "ranking_mlp", lambda: perceptron("ranking_mlp", 512, 2048, 2048, 1024, 1), (512,), (1, 16, 256), 1024
+        ),
+    )
 }
+"""All models by name."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write models with fixed random weights.")
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    for name, build in MODELS.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        save_model(build(), folder / name / "model.onnx")
+    for model in MODELS.values():
+        model.write(folder)
 
 
 if __name__ == "__main__":

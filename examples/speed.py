@@ -1,75 +1,194 @@
-"""Latency of every model of the zoo beside ONNX Runtime and OpenVINO, at one and at two threads.
+"""Latency of every model beside ONNX Runtime and OpenVINO, at each batch size, at one and at two threads.
 
-    SQC_TEST_DATA=folder python examples/speed.py [--models a,b] [--threads 1,2] [--best] [--json out.json]
+    SQC_TEST_DATA=folder python examples/speed.py [--models a,b] [--batches 1,8] [--threads 1,2] [--json results.json]
 
-Prints a table in Markdown; the figures are medians in milliseconds, or with ``--best`` the quickest runs, which say
+A cell is a model at a batch size and a number of threads. Prints a table in Markdown of all cells measured, or of all
+that the file of ``--json`` holds: cells measured again take the place of their old figures there, and ``--missing``
+measures only those that it lacks. Figures are medians in milliseconds, or with ``--best`` the quickest runs, which say
 more on a machine that others use too. Needs ``pip install 'sqc[bench]'``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
-from zoo import ZooModel, choose
+from results import Results, Row, markdown
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from timed_models import NAMES, TimedModel, choose
 
 import sqc
-from sqc.bench.compare import OWN, SAMPLES, Comparison, compare
+from sqc.bench.compare import OWN, SAMPLES, Comparison, Rival, chunks, compare
 from sqc.bench.peers import Peer, load_peer
-from sqc.bench.session import prepare, rotated
+from sqc.bench.session import rotated
+from sqc.bench.static_model import static_model
 
-CALIBRATION_SAMPLES = 64
+SECTION = "speed"
+KEY = ("model", "batch", "threads")
+GOAL = 1.05
+"""Cells less times faster than this are pointed out."""
+TITLES = {
+    OWN: "sqc int8",
+    "onnxruntime int8": "ONNX Runtime int8",
+    "openvino int8": "OpenVINO int8",
+    "onnxruntime float": "ONNX Runtime float",
+    "openvino float": "OpenVINO float",
+}
 
 
-def measure(model: ZooModel, peers: list[Peer], threads: list[int], seconds: float) -> list[Comparison]:
-    """Compile and quantize once, then time at each number of threads."""
+def measure(
+    model: TimedModel,
+    cells: Sequence[tuple[int, int]],
+    peers: Sequence[Peer],
+    float_batches: Sequence[int],
+    seconds: float,
+    say: Callable[[str], None],
+) -> Iterator[Row]:
+    """Time the ``cells`` of one model, each a batch size and a number of threads.
+
+    sqc compiles one library for all batch sizes; every engine quantizes once for each. In float the engines are timed
+    at ``float_batches`` only. ``say`` gets what is going on.
+    """
     graph = sqc.import_onnx(model.path)
-    name = graph.inputs[0].name
-    calibration = {name: model.inputs("calib", CALIBRATION_SAMPLES)}
-    session = prepare(model.path, graph, calibration, peers)
-    samples = rotated(calibration, 1, SAMPLES)
-    return [
-        compare(session.model, samples, session.rivals, name=model.name, threads=count, seconds=seconds)
-        for count in threads
+    calibration = {graph.inputs[0].name: model.inputs()}
+    batches = sorted({batch for batch, _ in cells})
+    say(f"{model.name}: sqc compiles")
+    compiled = sqc.compile(graph, sqc.calibrate(graph, [calibration]), batch=batches)
+    own = compiled.load()
+    for batch, group in groupby(sorted(cells), key=lambda cell: cell[0]):
+        content = static_model(model.path, batch)
+        rivals = []
+        for peer in peers:
+            say(f"{model.name}, batch {batch}: {peer.name} quantizes")
+            rival = Rival.prepare(peer, content, chunks(calibration, batch))
+            rivals.append(rival if batch in float_batches else replace(rival, models={"int8": rival.models["int8"]}))
+        samples = rotated(calibration, batch, SAMPLES)
+        for _, threads in group:
+            say(f"{model.name}, batch {batch}, {threads} thread(s): timing")
+            comparison = compare(own, samples, rivals, name=model.name, threads=threads, seconds=seconds)
+            yield to_row(comparison, compiled.report.multiply_accumulates)
+
+
+def to_row(comparison: Comparison, multiply_accumulates: int) -> Row:
+    """What is kept of a comparison; ``multiply_accumulates`` are those of one sample."""
+    figures = comparison.to_dict()
+    kept = (*KEY, "versions", "timings", "sqc_time_over_peer")
+    return {**{name: figures[name] for name in kept}, "multiply_accumulates": multiply_accumulates}
+
+
+def times_faster(row: Row, best: bool = False) -> float | None:
+    """The time of the quickest int8 engine over sqc's; None without engines."""
+    if best:
+        own = row["timings"][OWN]["best_ms"]
+        ratios = [own / timing["best_ms"] for name, timing in row["timings"].items() if _rival(name)]
+    else:
+        ratios = [ratio for name, ratio in row["sqc_time_over_peer"].items() if _rival(name)]
+    return 1 / max(ratios) if ratios else None
+
+
+def _rival(engine: str) -> bool:
+    return engine != OWN and engine.endswith(" int8")
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logarithms = [math.log(value) for value in values]
+    return math.exp(sum(logarithms) / len(logarithms))
+
+
+def table(rows: Sequence[Row], best: bool = False) -> str:
+    """A line for each cell, then what they come to: by model, and in all."""
+    rows = sorted(rows, key=lambda row: (NAMES.index(row["model"]), row["batch"], row["threads"]))
+    engines = [name for name in TITLES if any(name in row["timings"] for row in rows)]
+    figure = "best_ms" if best else "median_ms"
+    lines = []
+    for row in rows:
+        times = [f"{row['timings'][name][figure]:.3f}" if name in row["timings"] else "-" for name in engines]
+        factor = times_faster(row, best)
+        mark = "-" if factor is None else f"{factor:.2f}" if factor >= GOAL else f"**{factor:.2f}**"
+        rate = row["multiply_accumulates"] * row["batch"] / row["timings"][OWN][figure] / 1e6
+        lines.append([row["model"], str(row["batch"]), str(row["threads"]), *times, f"{rate:.1f}", mark])
+    columns = ["model", "batch", "threads", *(TITLES[name] for name in engines), "sqc GMAC/s", "times faster"]
+    return f"{markdown(columns, lines)}\n{summary(rows, best)}"
+
+
+def summary(rows: Sequence[Row], best: bool = False) -> str:
+    """The geometric mean and the least of *times faster*, of each model and of all cells; the cells below ``GOAL``."""
+    compared = [(row, factor) for row in rows if (factor := times_faster(row, best)) is not None]
+    if not compared:
+        return ""
+    by_model: dict[str, list[float]] = {}
+    for row, factor in compared:
+        by_model.setdefault(row["model"], []).append(factor)
+    lines = [
+        [name, str(len(factors)), f"{geometric_mean(factors):.2f}", f"{min(factors):.2f}"]
+        for name, factors in by_model.items()
     ]
+    factors = [factor for group in by_model.values() for factor in group]
+    lines.append(["**all**", str(len(factors)), f"**{geometric_mean(factors):.2f}**", f"**{min(factors):.2f}**"])
+    slow = [
+        f"{row['model']} (batch {row['batch']}, {row['threads']} thread(s)): {factor:.2f}"
+        for row, factor in compared
+        if factor < GOAL
+    ]
+    found = f"{len(slow)} of {len(factors)} cells are below {GOAL}" + (f": {'; '.join(slow)}.\n" if slow else ".\n")
+    return markdown(["model", "cells", "times faster, geometric mean", "least"], lines) + "\n" + found
 
 
-def cells(comparison: Comparison, best: bool) -> list[str]:
-    """A line of the table: every engine's time, then sqc's over that of the quickest int8 engine."""
-    times = {name: timing.best if best else timing.median for name, timing in comparison.timings.items()}
-    rivals = [name for name in times if name != OWN and name.endswith("int8")]
-    ratio = ""
-    if rivals:
-        first = min(rivals, key=lambda name: times[name])
-        ratio = f"{times[OWN] / times[first] if best else comparison.ratios()[first]:.2f}"
-    figures = [f"{seconds * 1e3:.3f}" for seconds in times.values()]
-    return [comparison.model, str(comparison.threads), *figures, ratio]
+def parse_numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Latency of the zoo's models beside other engines.")
+    parser = argparse.ArgumentParser(description="Latency of models beside other engines.")
     parser.add_argument("--models", default="", help="names by commas; default: all")
+    parser.add_argument("--batches", type=parse_numbers, default=[], help="by commas; default: each model's own")
+    parser.add_argument("--threads", type=parse_numbers, default=[1, 2], help="numbers of threads by commas")
     parser.add_argument("--against", default="onnxruntime,openvino", help="engines by commas")
-    parser.add_argument("--threads", default="1,2", help="numbers of threads by commas")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each engine, model and number of threads")
+    parser.add_argument(
+        "--float-batches", type=parse_numbers, default=[1], help="time engines in float too at these batch sizes"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each engine and cell")
     parser.add_argument("--best", action="store_true", help="show the quickest runs instead of medians")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--missing", action="store_true", help="measure only what the file of --json lacks")
+    parser.add_argument("--json", type=Path, help="merge all figures into this file")
     arguments = parser.parse_args()
     peers = [load_peer(name) for name in arguments.against.split(",") if name]
-    threads = [int(count) for count in arguments.threads.split(",")]
-    engines = [OWN, *(f"{peer.name} {precision}" for peer in peers for precision in ("float", "int8"))]
-    columns = ["model", "threads", *engines, "sqc / best int8"]
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    comparisons: list[Comparison] = []
-    for model in choose(arguments.models):
-        for comparison in measure(model, peers, threads, arguments.seconds):
-            comparisons.append(comparison)
-            print("| " + " | ".join(cells(comparison, arguments.best)) + " |", flush=True)
-        if arguments.json:
-            content = [comparison.to_dict() for comparison in comparisons]
-            arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    results = Results(arguments.json)
+    known = {tuple(row[name] for name in KEY) for row in results.rows(SECTION)} if arguments.missing else set()
+    with choose(arguments.models) as models:
+        work = [
+            (model, cells)
+            for model in models
+            if (
+                cells := [
+                    (batch, threads)
+                    for batch in model.batches
+                    for threads in arguments.threads
+                    if batch in (arguments.batches or model.batches) and (model.name, batch, threads) not in known
+                ]
+            )
+        ]
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
+            task = progress.add_task("", total=sum(len(cells) for _, cells in work))
+
+            def say(title: str) -> None:
+                progress.update(task, description=title)
+
+            for model, cells in work:
+                for row in measure(model, cells, peers, arguments.float_batches, arguments.seconds, say):
+                    results.merge(SECTION, [row], KEY, row.pop("versions"))
+                    cell = f"{model.name}, batch {row['batch']}, {row['threads']} thread(s)"
+                    factor = times_faster(row, arguments.best)
+                    progress.console.print(f"{cell}: {factor:.2f} times faster" if factor else cell)
+                    progress.advance(task)
+    if rows := results.rows(SECTION):
+        print(table(rows, arguments.best))
 
 
 if __name__ == "__main__":

@@ -141,7 +141,9 @@ class _Padder:
         outputs, depth = w.type.shape[:2]
         groups = op.integer("groups")
         if groups == 1:
-            data, inside = self.fitting(x)
+            # A single channel needs no copy into another layout, and kernels multiply its neighbours as they lie.
+            single = depth == 1 and w.type.shape[3] > 1 and self.of(x).is_plain
+            data, inside = (self.plain(x), self.of(x)) if single else self.fitting(x)
             lanes = Lanes.padded(outputs)
             weights = self.weights(w, {0: lanes, 1: inside})
         elif groups == outputs and depth == 1:

@@ -55,6 +55,7 @@ def check(zoo: ModuleType, name: str) -> None:
 
     whole = sqc.compile(graph, calibration)
     assert whole.report.int8_share >= 0.99
+    assert whole.plan.programs[0].arena_bytes <= 1.05 * whole.plan.programs[0].live_bytes
     rows = [row for row in whole.report.rows if row.precision == "float32"]
     assert not {part for row in rows for part in row.parts} & {"conv2d", "fully_connected", "add", "mul", "concat"}
     for name, array in whole.run(arrays).items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 import sqc
-from sqc.codegen.memory import ALIGNMENT, Buffer, plan_arena
+from sqc.codegen.memory import ALIGNMENT, Buffer, lower_bound, plan_arena
 from sqc.codegen.objects import ObjectStore
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.ir import Builder, Graph, Op, Value
@@ -103,7 +103,7 @@ def build_program(graph: Graph, build: Build, progress: Progress | None = None) 
     build.compile(kernels, progress)
     places = {value: Argument("input", i) for i, value in enumerate(graph.inputs)}
     places.update({value: Argument("output", i) for i, value in enumerate(graph.outputs.values())})
-    arena, arena_bytes = _arena(ops, aliases, places)
+    arena, arena_bytes, live_bytes = _arena(ops, aliases, places)
     places.update(arena)
 
     def argument(value: Value) -> Argument:
@@ -123,6 +123,7 @@ def build_program(graph: Graph, build: Build, progress: Progress | None = None) 
         tuple(Tensor(name, value.type.dtype, value.type.shape) for name, value in graph.outputs.items()),
         tuple(steps),
         arena_bytes,
+        live_bytes,
     )
 
 
@@ -162,8 +163,8 @@ def _aliases(graph: Graph) -> dict[Value, Value]:
 
 def _arena(
     ops: list[Op], aliases: Mapping[Value, Value], places: Mapping[Value, Argument]
-) -> tuple[dict[Value, Argument], int]:
-    """Places in the arena for all results that have none yet, and its size in bytes."""
+) -> tuple[dict[Value, Argument], int, int]:
+    """Places in the arena for all results that have none yet, its size and the least it could have, in bytes."""
     born = {op.result: step for step, op in enumerate(ops)}
     last = dict(born)
     for step, op in enumerate(ops):
@@ -172,4 +173,4 @@ def _arena(
     values = {value.name: value for value in born if value not in places}
     buffers = [Buffer(name, value.type.bytes, born[value], last[value]) for name, value in values.items()]
     offsets, size = plan_arena(buffers)
-    return {value: Argument("arena", offsets[name]) for name, value in values.items()}, size
+    return {value: Argument("arena", offsets[name]) for name, value in values.items()}, size, lower_bound(buffers)

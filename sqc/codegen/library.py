@@ -89,6 +89,7 @@ def _description(plan: Plan) -> dict[str, object]:
             "outputs": tensors(program.outputs),
             "steps": [step.name for step in program.steps],
             "arena_bytes": program.arena_bytes,
+            "live_bytes": program.live_bytes,
         }
         for program in plan.programs
     ]

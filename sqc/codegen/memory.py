@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 64
+ROUNDS = 60
+PLACEMENTS = 6000
+"""For each of the orders that the planner starts from: how often it tries, and how many buffers it places at most."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,32 @@ class Buffer:
 def plan_arena(buffers: Sequence[Buffer]) -> tuple[Mapping[str, int], int]:
     """Offsets by name, aligned to ``ALIGNMENT``, and the size of the arena in bytes.
 
-    Largest first, each at the lowest offset where it fits between the already placed buffers that it meets
-    (greedy by size, as in Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+    Buffers get their places one after the other, largest first (greedy by size, as in Pisarchyk & Lee, "Efficient
+    Memory Management for Deep Neural Net Inference", 2020). As long as some stick out over the lower bound, those get
+    their places earlier the next time ("squeaky wheel" optimization, Joslin & Clements, 1999); the best plan counts.
     """
+    bound = lower_bound(buffers)
+    orders = (
+        sorted(buffers, key=lambda item: (-item.size, item.first, item.name)),
+        sorted(buffers, key=lambda item: (item.first, -item.size, item.name)),
+    )
+    best, size = _place(orders[0])
+    for order in orders:
+        for _ in range(min(ROUNDS, PLACEMENTS // (len(buffers) or 1))):
+            if size <= bound:
+                return best, size
+            offsets, total = _place(order)
+            if total < size:
+                best, size = offsets, total
+            order = sorted(order, key=lambda item: offsets[item.name] + item.size <= bound)
+    return best, size
+
+
+def _place(order: Iterable[Buffer]) -> tuple[dict[str, int], int]:
+    """Every buffer at the lowest offset where it fits between those before it that it meets; the size of it all."""
     offsets: dict[str, int] = {}
     placed: list[tuple[int, Buffer]] = []
-    for buffer in sorted(buffers, key=lambda item: (-item.size, item.first, item.name)):
+    for buffer in order:
         offset = 0
         for start, other in sorted(((at, b) for at, b in placed if b.meets(buffer)), key=lambda item: item[0]):
             if offset + buffer.size <= start:

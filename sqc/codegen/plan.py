@@ -46,12 +46,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The model at one batch size. Steps run in order; each may touch 256 bytes on either side of the arena."""
+    """The model at one batch size. Steps run in order; each may touch 256 bytes on either side of the arena.
+
+    live_bytes: the most that any one step needs of the arena, so that no plan can be smaller.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     steps: tuple[Step, ...]
     arena_bytes: int
+    live_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
