@@ -29,6 +29,11 @@ from sqc.runtime.container import open_file, write_atomically
 from sqc.runtime.shared_object import SharedObject, map_file
 
 THREADS_VARIABLE = "SQC_NUM_THREADS"
+SPIN_VARIABLE = "SQC_SPIN_US"
+
+# One sqc_cores for all libraries. It is never freed: threads may still be in runs when the interpreter ends.
+_cores = (ctypes.c_int32 * 32)()
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_cores))
 _UNSUPPORTED_PROCESSOR = 2
 
 
@@ -64,6 +69,7 @@ class _Instance:
         self.check(self.functions.sqc_open(ctypes.byref(handle)))
         weakref.finalize(self, _close, library, handle).atexit = False
         self.handle = handle
+        self.check(self.functions.sqc_share_cores(handle, _cores))
         self.variants = []
         for index, description in enumerate(library.description["variants"]):
             variant = ctypes.c_void_p()
@@ -102,12 +108,16 @@ class Model:
     A model compiled for several batch sizes goes by the shapes of its inputs; `inputs` and `outputs` show the first.
     """
 
-    def __init__(self, library: SharedObject, threads: int | None = None) -> None:
+    def __init__(self, library: SharedObject, threads: int | None = None, spin_us: int | None = None) -> None:
         self._current: _Instance | None = _Instance(library)
         if threads is None:
-            threads = _default_threads()
-        if threads != 1:
+            threads = _from_environment(THREADS_VARIABLE, "a number of threads (0 for all processors)")
+        if threads is not None and threads != 1:
             self.threads = threads
+        if spin_us is None:
+            spin_us = _from_environment(SPIN_VARIABLE, "a number of microseconds (0 to sleep at once)")
+        if spin_us is not None:
+            self.spin_us = spin_us
 
     def __call__(self, *inputs: Any, out: Array | Sequence[Array] | None = None) -> Any:
         """Runs the model on arrays in the order of `inputs`, or on one dict by name.
@@ -189,6 +199,17 @@ class Model:
         instance = self._instance
         instance.check(instance.functions.sqc_set_threads(instance.handle, threads))
 
+    @property
+    def spin_us(self) -> int:
+        """How many microseconds a worker thread without work spins before it sleeps; 0: it sleeps at once."""
+        instance = self._instance
+        return int(instance.functions.sqc_spin(instance.handle))
+
+    @spin_us.setter
+    def spin_us(self, microseconds: int) -> None:
+        instance = self._instance
+        instance.check(instance.functions.sqc_set_spin(instance.handle, microseconds))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model's file, whole or not at all. Raises LibraryError if the system refuses."""
         file = self._instance.library.file
@@ -218,18 +239,20 @@ class Model:
         return f"<sqc.Model ({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})>"
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Model:
+def load(path: str | os.PathLike[str], threads: int | None = None, spin_us: int | None = None) -> Model:
     """Loads a compiled model.
 
     `threads` is how many threads one run may use: 0 for all processors at hand, None for what the environment variable
-    SQC_NUM_THREADS says, else 1. Raises LibraryError if the file is missing, damaged or no compiled model, and
-    ProcessorError if it was compiled for features that this processor lacks.
+    SQC_NUM_THREADS says, else 1. `spin_us` is how many microseconds a worker thread without work spins before it
+    sleeps: 0 to sleep at once, None for what SQC_SPIN_US says, else 200. All models of a process share its processors:
+    runs at the same time take no more threads than there are. Raises LibraryError if the file is missing, damaged or no
+    compiled model, and ProcessorError if it was compiled for features that this processor lacks.
     """
-    return Model(map_file(open_file(path), os.fspath(path)), threads)
+    return Model(map_file(open_file(path), os.fspath(path)), threads, spin_us)
 
 
-def load_bytes(content: bytes, threads: int | None = None) -> Model:
-    """Loads a model from the bytes of its file, without writing a file. Raises like `load`."""
+def load_bytes(content: bytes, threads: int | None = None, spin_us: int | None = None) -> Model:
+    """Loads a model from the bytes of its file, without writing a file. Arguments and errors are those of `load`."""
     name = "the library in memory"
     try:
         file = os.memfd_create("sqc-model", os.MFD_CLOEXEC)
@@ -237,11 +260,13 @@ def load_bytes(content: bytes, threads: int | None = None) -> Model:
             stream.write(content)
     except OSError as error:
         raise LibraryError(f"{name}: cannot hold it: {error.strerror}; save it to a file and load that") from error
-    return Model(map_file(file, name), threads)
+    return Model(map_file(file, name), threads, spin_us)
 
 
-def _default_threads() -> int:
-    text = os.environ.get(THREADS_VARIABLE, "1")
+def _from_environment(variable: str, meaning: str) -> int | None:
+    text = os.environ.get(variable)
+    if text is None:
+        return None
     if not text.isdecimal():
-        raise SqcError(f"{THREADS_VARIABLE} must be a number of threads (0 for all processors), not {text!r}")
+        raise SqcError(f"{variable} must be {meaning}, not {text!r}")
     return int(text)

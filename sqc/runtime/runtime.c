@@ -181,10 +181,32 @@ sqc_status sqc_set_threads(sqc_model *model, int threads) {
     if (!model) return bad_argument("sqc_set_threads", "the handle is NULL");
     if (threads < 0 || threads > SQC_MAX_THREADS)
         return bad_argument("sqc_set_threads", "the number of threads must be from 0 (automatic) to 128");
-    return sqc_pool_resize(model->shared->pool, threads ? threads : sqc_available_cpus());
+    return sqc_pool_resize(model->shared->pool, threads);
 }
 
 int sqc_threads(const sqc_model *model) { return sqc_pool_threads(model->shared->pool); }
+
+sqc_status sqc_set_spin(sqc_model *model, int microseconds) {
+    if (!model) return bad_argument("sqc_set_spin", "the handle is NULL");
+    if (microseconds < 0 || microseconds > 1000000)
+        return bad_argument("sqc_set_spin", "the time must be from 0 to 1000000 microseconds");
+    sqc_pool_set_spin(model->shared->pool, microseconds);
+    return SQC_OK;
+}
+
+int sqc_spin(const sqc_model *model) { return sqc_pool_spin(model->shared->pool); }
+
+sqc_status sqc_share_cores(sqc_model *model, sqc_cores *cores) {
+    if (!model) return bad_argument("sqc_share_cores", "the handle is NULL");
+    sqc_pool_share_cores(model->shared->pool, cores);
+    return SQC_OK;
+}
+
+sqc_status sqc_set_parallel_for(sqc_model *model, sqc_parallel_for *function, void *context) {
+    if (!model) return bad_argument("sqc_set_parallel_for", "the handle is NULL");
+    sqc_pool_set_parallel_for(model->shared->pool, function, context);
+    return SQC_OK;
+}
 
 /* Running --------------------------------------------------------------------------------------------------------- */
 
@@ -231,9 +253,9 @@ static sqc_status execute(sqc_model *model, const void *const *inputs, void *con
     }
     unsigned mxcsr = _mm_getcsr();
     _mm_setcsr(SQC_DEFAULT_MXCSR);
-    bool pooled = sqc_pool_acquire(model->shared->pool);
+    sqc_cores *cores = sqc_pool_enter(model->shared->pool);
     sqc_status status = run_steps(program, space, seconds);
-    if (pooled) sqc_pool_release(model->shared->pool);
+    sqc_pool_leave(model->shared->pool, cores);
     _mm_setcsr(mxcsr);
     give_workspace(model, space);
     return status;

@@ -23,6 +23,9 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sqc_profile": (_int, (_pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_double))),
     "sqc_set_threads": (_int, (_pointer, _int)),
     "sqc_threads": (_int, (_pointer,)),
+    "sqc_set_spin": (_int, (_pointer, _int)),
+    "sqc_spin": (_int, (_pointer,)),
+    "sqc_share_cores": (_int, (_pointer, _pointer)),
     "sqc_last_error": (ctypes.c_char_p, ()),
 }
 

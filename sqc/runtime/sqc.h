@@ -69,9 +69,46 @@ SQC_API sqc_status sqc_output_info(const sqc_model *model, size_t index, sqc_ten
 /* One pointer for each input and each output, in order; outputs may not overlap inputs. */
 SQC_API sqc_status sqc_run(sqc_model *model, const void *const *inputs, void *const *outputs);
 
-/* How many threads one run may use, the caller's included; 0: as many as the processors this process may use. */
+/* How many threads one run may use, the caller's included; 0: as many as the processors that affinity and the limits of
+ * the container leave to this process now. A change of those later counts when this is called again. */
 SQC_API sqc_status sqc_set_threads(sqc_model *model, int threads);
 SQC_API int sqc_threads(const sqc_model *model);
+
+/* How long a thread without work spins before it sleeps, from 0, where it sleeps at once, to 1000000 (1 s); 200 at
+ * first. Longer makes the next loop or run start sooner; a worker uses that much of a core after each run at most. */
+SQC_API sqc_status sqc_set_spin(sqc_model *model, int microseconds);
+SQC_API int sqc_spin(const sqc_model *model);
+
+/* What models need to know of each other, lest together they use more cores than there are: how many threads are in
+ * runs. A run then takes only what the others leave it, at the least its calling thread, and threads without work give
+ * way. The handles of one library share by themselves. For several libraries, let them share one of these:
+ *
+ *     static sqc_cores cores; // all zero; lives longer than the models
+ *     first_library.sqc_share_cores(model, &cores);
+ *     second_library.sqc_share_cores(other_model, &cores);
+ *
+ * It holds nothing but a number, so libraries may be closed and unloaded in any order. NULL ends the sharing. */
+typedef struct {
+    int32_t reserved[32];
+} sqc_cores;
+
+SQC_API sqc_status sqc_share_cores(sqc_model *model, sqc_cores *cores);
+
+/* Runs parallel loops on threads of the caller's instead of worker threads; NULL goes back to those. The function must
+ * call task(data, i) once for every i from 0 to count - 1, in any order and on any threads, and return 0 when all have
+ * returned. Anything else makes the run fail. count is what sqc_set_threads set, so set that too; one run at a time
+ * calls the function, from the thread that called sqc_run. With OpenMP:
+ *
+ *     int with_openmp(void *context, int count, sqc_task *task, void *data) {
+ *     #pragma omp parallel for schedule(dynamic)
+ *         for (int i = 0; i < count; i++) task(data, i);
+ *         return 0;
+ *     }
+ */
+typedef void sqc_task(void *data, int index);
+typedef int sqc_parallel_for(void *context, int count, sqc_task *task, void *data);
+
+SQC_API sqc_status sqc_set_parallel_for(sqc_model *model, sqc_parallel_for *function, void *context);
 
 /* Like sqc_run, and writes how long each step took: sqc_step_count doubles. */
 SQC_API size_t sqc_step_count(const sqc_model *model);

@@ -12,13 +12,19 @@ typedef struct sqc_pool sqc_pool;
 
 sqc_pool *sqc_pool_create(void);
 void sqc_pool_destroy(sqc_pool *pool);
+
+/* What the functions of sqc.h set, for the pool of a handle. */
 sqc_status sqc_pool_resize(sqc_pool *pool, int threads);
 int sqc_pool_threads(const sqc_pool *pool);
+void sqc_pool_set_spin(sqc_pool *pool, int microseconds);
+int sqc_pool_spin(const sqc_pool *pool);
+void sqc_pool_share_cores(sqc_pool *pool, sqc_cores *cores);
+void sqc_pool_set_parallel_for(sqc_pool *pool, sqc_parallel_for *function, void *context);
 
-/* Until the release, parallel loops of the calling thread run on the pool. False, and they run serially, where the pool
- * has one thread or another run holds it. */
-bool sqc_pool_acquire(sqc_pool *pool);
-void sqc_pool_release(sqc_pool *pool);
+/* Around every run. In between, parallel loops of the calling thread run on the pool; serially where the pool has one
+ * thread or another run holds it. Leaving takes what entering gave. */
+sqc_cores *sqc_pool_enter(sqc_pool *pool);
+void sqc_pool_leave(sqc_pool *pool, sqc_cores *cores);
 
 /* Processors that affinity and the control group's quota leave to this process; at least 1. */
 int sqc_available_cpus(void);

@@ -1,10 +1,11 @@
 /* Worker threads that run the parallel loops of kernels.
  *
  * A parallel loop becomes a job of one slot per thread. Its launch costs one store when the workers are spinning, plus
- * a system call when some sleep. Every worker claims its own slot first and then any that nobody has claimed, and so
- * does the launching thread: a loop never waits for a worker that has yet to wake up.
+ * a system call for each that sleeps. Every worker claims its own slot first and then any that nobody has claimed, and
+ * so does the launching thread: a loop never waits for a worker that has yet to wake up.
  *
- * Kernels split a loop by slot, not by thread, so that who runs a slot changes nothing in the results.
+ * Kernels split a loop by slot, not by thread, so that who runs a slot changes nothing in the results; nor does the
+ * number of slots. So a run takes no more threads than the cores that other runs leave it (sqc_cores), loop by loop.
  */
 #define _GNU_SOURCE
 #include "sqc_threads.h"
@@ -18,12 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <xmmintrin.h>
 
-/* How long a waiting thread spins before it sleeps, in ticks of the time stamp counter (2 to 4 in a nanosecond): longer
- * inside a run, where the next loop is near. */
-enum { SPIN_BETWEEN_RUNS = 300 * 1000, SPIN_INSIDE_RUN = 3000 * 1000, WORKER_STACK_BYTES = 1 << 20 };
+enum { DEFAULT_SPIN_MICROSECONDS = 200, PAUSES_PER_LOOK = 32, WORKER_STACK_BYTES = 1 << 20 };
 
 /* TVM's interface of parallel loops. */
 typedef struct {
@@ -33,132 +33,222 @@ typedef struct {
 typedef int parallel_body(int task, parallel_environment *environment, void *data);
 
 typedef struct {
-    _Alignas(64) _Atomic uint32_t claimed; /* the last job in which somebody took this slot */
-    pthread_t thread;
-    sqc_pool *pool;
-    uint32_t first_job;
-} slot;
-
-struct sqc_pool {
-    _Alignas(64) _Atomic uint32_t job; /* counts launches; workers wait for it to change */
-    _Atomic int sleepers;
-    _Alignas(64) _Atomic uint32_t pending; /* slots of the job not finished yet */
-    _Atomic int owner_sleeps;
-    _Alignas(64) _Atomic int busy; /* held by one run, or by a change of the number of threads */
-    _Atomic int threads;           /* as asked for */
-    int slots;                     /* running: the launching thread and the workers */
-    _Atomic bool stopping;
-    bool spins; /* waiting threads spin at first; not where they outnumber the processors */
     parallel_body *body;
     void *data;
     int tasks;
+    _Atomic int done;
     _Atomic int failed;
     char message[SQC_MESSAGE_BYTES]; /* of the first task that failed */
+} parallel_loop;
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t claimed; /* the last job in which somebody took this slot */
+    _Alignas(64) _Atomic uint32_t asleep;  /* apart, because every launch reads it */
+    int index;
+    pthread_t thread;
+    sqc_pool *pool;
+    uint64_t first_job;
+} slot;
+
+struct sqc_pool {
+    _Alignas(64) _Atomic uint64_t job; /* counts launches; the lowest byte holds the slots of the last one */
+    _Alignas(64) _Atomic uint32_t pending; /* slots of the job not finished yet */
+    _Atomic int owner_sleeps;
+    _Alignas(64) parallel_loop *loop;
+    _Alignas(64) _Atomic int busy; /* held by one run, or by a change of the pool */
+    _Atomic int threads;           /* as asked for */
+    _Atomic int team;              /* threads that the run holding the pool counts in cores, itself included */
+    _Atomic int cpus;              /* that this process may use, when the threads were set */
+    _Atomic int spin;              /* microseconds */
+    _Atomic bool stopping;
+    int slots; /* running: the launching thread and the workers */
+    _Atomic(sqc_cores *) cores;
+    sqc_parallel_for *parallel_for; /* the caller's, or NULL */
+    void *context;
     sqc_pool *next;
     slot slot[SQC_MAX_THREADS];
 };
 
 static _Thread_local sqc_pool *current;
 
+/* Cores ----------------------------------------------------------------------------------------------------------- */
+
+/* Shared by the handles of this library until they are told to share with others. */
+static sqc_cores library_cores;
+
+/* The count of threads in runs: in the middle of its struct, so that nothing else lies on its cache line wherever the
+ * caller puts it. */
+static _Atomic int32_t *running(sqc_cores *cores) { return (_Atomic int32_t *)&cores->reserved[16]; }
+
+static _Atomic int32_t *running_beside(sqc_pool *pool) {
+    return running(atomic_load_explicit(&pool->cores, memory_order_relaxed));
+}
+
+/* Fits the team to what other runs leave, but for a run alone that is what was asked for; returns its size. */
+static int fit_team(sqc_pool *pool) {
+    _Atomic int32_t *count = running_beside(pool);
+    int team = atomic_load_explicit(&pool->team, memory_order_relaxed);
+    int threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
+    int cpus = atomic_load_explicit(&pool->cpus, memory_order_relaxed);
+    int room = team + (cpus > threads ? cpus : threads) - atomic_load_explicit(count, memory_order_relaxed);
+    int fit = room < 1 ? 1 : room < pool->slots ? room : pool->slots;
+    if (fit == team) return team;
+    atomic_fetch_add(count, fit - team);
+    atomic_store_explicit(&pool->team, fit, memory_order_relaxed);
+    return fit;
+}
+
 /* Waiting --------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    unsigned pauses;
+    int64_t start;
+} spin;
+
+static int64_t nanoseconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Whether the thread of a slot should wait on awake: for as long as told, and while no run lacks the core. */
+static bool keep_spinning(spin *spin, sqc_pool *pool, int index) {
+    __builtin_ia32_pause();
+    if (spin->pauses++ % PAUSES_PER_LOOK) return true;
+    int64_t most = (int64_t)1000 * atomic_load_explicit(&pool->spin, memory_order_relaxed);
+    int threads = atomic_load_explicit(running_beside(pool), memory_order_relaxed);
+    if (index >= atomic_load_explicit(&pool->team, memory_order_relaxed)) threads += index; /* not counted in there */
+    if (most == 0 || threads > atomic_load_explicit(&pool->cpus, memory_order_relaxed)) return false;
+    int64_t now = nanoseconds();
+    if (spin->pauses == 1) spin->start = now;
+    return now - spin->start < most;
+}
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
-static void futex_wake(_Atomic uint32_t *word, int threads) {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads, NULL, NULL, 0);
-}
+static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
 
-static bool keep_spinning(sqc_pool *pool, uint64_t start) {
-    if (!pool->spins) return false;
-    bool inside = atomic_load_explicit(&pool->busy, memory_order_relaxed);
-    __builtin_ia32_pause();
-    return __builtin_ia32_rdtsc() - start < (inside ? SPIN_INSIDE_RUN : SPIN_BETWEEN_RUNS);
-}
-
-static uint32_t wait_for_job(sqc_pool *pool, uint32_t last) {
-    uint64_t start = __builtin_ia32_rdtsc();
-    uint32_t job;
+static uint64_t wait_for_job(slot *self, uint64_t last) {
+    sqc_pool *pool = self->pool;
+    spin spin = {0};
+    uint64_t job;
     while ((job = atomic_load_explicit(&pool->job, memory_order_acquire)) == last)
-        if (!keep_spinning(pool, start)) break;
+        if (!keep_spinning(&spin, pool, self->index)) break;
     if (job != last) return job;
-    atomic_fetch_add(&pool->sleepers, 1);
-    while ((job = atomic_load(&pool->job)) == last) futex_wait(&pool->job, last);
-    atomic_fetch_sub(&pool->sleepers, 1);
+    do {
+        atomic_store(&self->asleep, 1);
+        if (atomic_load(&pool->job) == last) futex_wait(&self->asleep, 1);
+    } while ((job = atomic_load(&pool->job)) == last);
+    atomic_store_explicit(&self->asleep, 0, memory_order_relaxed);
     return job;
 }
 
 static void wait_for_slots(sqc_pool *pool) {
-    uint64_t start = __builtin_ia32_rdtsc();
+    spin spin = {0};
     uint32_t pending;
     while ((pending = atomic_load_explicit(&pool->pending, memory_order_acquire)) != 0) {
-        if (keep_spinning(pool, start)) continue;
+        if (keep_spinning(&spin, pool, 0)) continue;
         atomic_store(&pool->owner_sleeps, 1);
         if ((pending = atomic_load(&pool->pending)) != 0) futex_wait(&pool->pending, pending);
+        atomic_store_explicit(&pool->owner_sleeps, 0, memory_order_relaxed);
     }
-    atomic_store_explicit(&pool->owner_sleeps, 0, memory_order_relaxed);
 }
 
-static void announce_job(sqc_pool *pool) {
-    atomic_fetch_add(&pool->job, 1);
-    if (atomic_load(&pool->sleepers)) futex_wake(&pool->job, SQC_MAX_THREADS);
+static uint64_t announce_job(sqc_pool *pool, int slots) {
+    uint64_t job = (atomic_load_explicit(&pool->job, memory_order_relaxed) | 255) + 1 + (uint64_t)slots;
+    atomic_store(&pool->job, job);
+    for (int i = 1; i < slots; i++) {
+        _Atomic uint32_t *asleep = &pool->slot[i].asleep;
+        if (atomic_load(asleep) && atomic_exchange(asleep, 0)) futex_wake(asleep);
+    }
+    return job;
 }
 
 /* Jobs ------------------------------------------------------------------------------------------------------------ */
 
-static bool claim(slot *slot, uint32_t job) {
-    uint32_t last = atomic_load_explicit(&slot->claimed, memory_order_relaxed);
-    if ((int32_t)(last - job) >= 0) return false;
-    return atomic_compare_exchange_strong(&slot->claimed, &last, job);
+static bool claim(slot *slot, uint64_t job) {
+    uint64_t last = atomic_load_explicit(&slot->claimed, memory_order_relaxed);
+    return last < job && atomic_compare_exchange_strong(&slot->claimed, &last, job);
 }
 
-static int run_tasks(parallel_body *body, void *data, int first, int stride, int tasks) {
-    parallel_environment environment = {.sync_handle = NULL, .num_task = tasks};
-    for (int task = first; task < tasks; task += stride)
-        if (body(task, &environment, data)) return -1;
-    return 0;
+static void run_tasks(parallel_loop *loop, int first, int stride) {
+    parallel_environment environment = {.sync_handle = NULL, .num_task = loop->tasks};
+    for (int task = first; task < loop->tasks; task += stride) {
+        if (loop->body(task, &environment, loop->data) == 0) continue;
+        if (!atomic_exchange(&loop->failed, 1)) strcpy(loop->message, sqc_last_error());
+        return;
+    }
 }
 
 /* A claim succeeds only while the job is unfinished, so what it reads of the job cannot change under it. */
-static void run_slots(sqc_pool *pool, int own, uint32_t job) {
-    int slots = pool->slots;
+static void run_slots(sqc_pool *pool, int own, uint64_t job) {
+    int slots = job & 255;
     for (int i = 0; i < slots; i++) {
         int index = (own + i) % slots;
         if (!claim(&pool->slot[index], job)) continue;
-        if (run_tasks(pool->body, pool->data, index, slots, pool->tasks) && !atomic_exchange(&pool->failed, 1))
-            strncpy(pool->message, sqc_last_error(), sizeof pool->message - 1);
-        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->owner_sleeps)) futex_wake(&pool->pending, 1);
+        run_tasks(pool->loop, index, slots);
+        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->owner_sleeps)) futex_wake(&pool->pending);
     }
 }
 
 static void *work(void *argument) {
     slot *self = argument;
     sqc_pool *pool = self->pool;
-    uint32_t job = self->first_job;
+    uint64_t job = self->first_job;
     _mm_setcsr(SQC_DEFAULT_MXCSR);
     for (;;) {
-        job = wait_for_job(pool, job);
+        job = wait_for_job(self, job);
         if (pool->stopping) return NULL;
-        run_slots(pool, (int)(self - pool->slot), job);
+        if (self->index < (int)(job & 255)) run_slots(pool, self->index, job);
     }
+}
+
+static void run_on_workers(sqc_pool *pool, parallel_loop *loop, int slots) {
+    pool->loop = loop;
+    atomic_store_explicit(&pool->pending, (uint32_t)slots, memory_order_relaxed);
+    run_slots(pool, 0, announce_job(pool, slots));
+    wait_for_slots(pool);
+}
+
+/* One task of a loop on a thread of the caller's. */
+static void run_foreign_task(void *data, int task) {
+    parallel_loop *loop = data;
+    unsigned mxcsr = _mm_getcsr();
+    _mm_setcsr(SQC_DEFAULT_MXCSR);
+    run_tasks(loop, task, loop->tasks);
+    _mm_setcsr(mxcsr);
+    atomic_fetch_add(&loop->done, 1);
+}
+
+static int run_on_callers_threads(sqc_pool *pool, parallel_loop *loop) {
+    int status = pool->parallel_for(pool->context, loop->tasks, run_foreign_task, loop);
+    int done = atomic_load(&loop->done);
+    if (status) sqc_set_error("the function given to sqc_set_parallel_for returned %d", status);
+    else if (done != loop->tasks)
+        sqc_set_error("the function given to sqc_set_parallel_for ran %d of %d tasks", done, loop->tasks);
+    else return 0;
+    return -1;
 }
 
 int TVMBackendParallelLaunch(parallel_body *body, void *data, int tasks) {
     sqc_pool *pool = current;
-    if (!pool || tasks == 1) return run_tasks(body, data, 0, 1, tasks > 0 ? tasks : 1);
-    pool->body = body;
-    pool->data = data;
-    pool->tasks = tasks > 0 ? tasks : pool->slots;
-    atomic_store_explicit(&pool->failed, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->pending, (uint32_t)pool->slots, memory_order_relaxed);
-    announce_job(pool);
+    int slots = !pool ? 1 : pool->parallel_for ? atomic_load(&pool->threads) : fit_team(pool);
+    parallel_loop loop; /* its message is left as it is */
+    loop.body = body;
+    loop.data = data;
+    loop.tasks = tasks > 0 ? tasks : slots;
+    atomic_init(&loop.done, 0);
+    atomic_init(&loop.failed, 0);
+    int status = 0;
     current = NULL; /* a loop inside a loop is serial */
-    run_slots(pool, 0, atomic_load_explicit(&pool->job, memory_order_relaxed));
-    wait_for_slots(pool);
+    if (slots == 1 || loop.tasks == 1) run_tasks(&loop, 0, 1);
+    else if (pool->parallel_for) status = run_on_callers_threads(pool, &loop);
+    else run_on_workers(pool, &loop, slots);
     current = pool;
-    if (!atomic_load_explicit(&pool->failed, memory_order_relaxed)) return 0;
-    sqc_set_error("%s", pool->message);
+    if (!atomic_load_explicit(&loop.failed, memory_order_relaxed)) return status;
+    sqc_set_error("%s", loop.message);
     return -1;
 }
 
@@ -166,9 +256,19 @@ int (*__TVMBackendParallelLaunch)(parallel_body *, void *, int) = TVMBackendPara
 
 /* Workers; whoever calls holds the pool ---------------------------------------------------------------------------- */
 
+static void hold(sqc_pool *pool) {
+    int idle = 0;
+    while (!atomic_compare_exchange_weak(&pool->busy, &idle, 1)) {
+        idle = 0;
+        sched_yield();
+    }
+}
+
+static void let_go(sqc_pool *pool) { atomic_store_explicit(&pool->busy, 0, memory_order_release); }
+
 static void stop_workers(sqc_pool *pool) {
     pool->stopping = true;
-    announce_job(pool);
+    announce_job(pool, pool->slots);
     for (int i = 1; i < pool->slots; i++) pthread_join(pool->slot[i].thread, NULL);
     pool->stopping = false;
     pool->slots = 1;
@@ -177,20 +277,19 @@ static void stop_workers(sqc_pool *pool) {
 static bool start_workers(sqc_pool *pool, int threads) {
     sigset_t all, before;
     pthread_attr_t attributes;
-    uint32_t job = atomic_load(&pool->job);
+    uint64_t job = atomic_load(&pool->job);
     bool started = true;
-    pool->spins = threads <= sqc_available_cpus();
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
     sigfillset(&all); /* signals are the application's own threads' business */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    atomic_store(&pool->slot[0].claimed, job);
     int count = 1;
     for (; count < threads; count++) {
         slot *slot = &pool->slot[count];
+        slot->index = count;
         slot->pool = pool;
         slot->first_job = job;
-        atomic_store(&slot->claimed, job);
+        atomic_store(&slot->asleep, 0);
         if (pthread_create(&slot->thread, &attributes, work, slot)) {
             started = false;
             break;
@@ -216,8 +315,9 @@ static void forget_workers(void) {
     for (sqc_pool *pool = pools; pool; pool = pool->next) {
         pool->slots = 1;
         pool->stopping = false;
-        atomic_store(&pool->sleepers, 0);
-        atomic_store(&pool->pending, 0);
+        atomic_store(&pool->team, 1);
+        atomic_store(running_beside(pool), 0);
+        atomic_store(&pool->owner_sleeps, 0);
         atomic_store(&pool->busy, 0);
     }
     unlock_pools();
@@ -231,6 +331,9 @@ sqc_pool *sqc_pool_create(void) {
     memset(pool, 0, sizeof *pool);
     pool->slots = 1;
     atomic_store(&pool->threads, 1);
+    atomic_store(&pool->team, 1);
+    atomic_store(&pool->spin, DEFAULT_SPIN_MICROSECONDS);
+    atomic_store(&pool->cores, &library_cores);
     pthread_once(&pools_once, watch_forks);
     lock_pools();
     pool->next = pools;
@@ -250,31 +353,56 @@ void sqc_pool_destroy(sqc_pool *pool) {
 }
 
 sqc_status sqc_pool_resize(sqc_pool *pool, int threads) {
-    int idle = 0;
-    while (!atomic_compare_exchange_weak(&pool->busy, &idle, 1)) {
-        idle = 0;
-        sched_yield();
-    }
+    int cpus = sqc_available_cpus();
+    hold(pool);
     stop_workers(pool);
-    bool started = start_workers(pool, threads);
-    if (!started) sqc_set_error("the system allowed only %d of %d threads", pool->slots, threads);
-    atomic_store(&pool->threads, pool->slots);
-    atomic_store(&pool->busy, 0);
+    atomic_store(&pool->cpus, cpus);
+    int count = threads ? threads : cpus;
+    bool started = pool->parallel_for || start_workers(pool, count);
+    if (!started) {
+        sqc_set_error("the system allowed only %d of %d threads", pool->slots, count);
+        count = pool->slots;
+    }
+    atomic_store(&pool->threads, count);
+    let_go(pool);
     return started ? SQC_OK : SQC_NO_THREAD;
 }
 
 int sqc_pool_threads(const sqc_pool *pool) { return atomic_load(&pool->threads); }
 
-bool sqc_pool_acquire(sqc_pool *pool) {
-    int idle = 0;
-    int threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
-    if (threads == 1 || !atomic_compare_exchange_strong(&pool->busy, &idle, 1)) return false;
-    if (pool->slots == 1) start_workers(pool, threads);
-    current = pool;
-    return true;
+void sqc_pool_set_spin(sqc_pool *pool, int microseconds) { atomic_store(&pool->spin, microseconds); }
+int sqc_pool_spin(const sqc_pool *pool) { return atomic_load(&pool->spin); }
+
+void sqc_pool_share_cores(sqc_pool *pool, sqc_cores *cores) {
+    hold(pool);
+    atomic_store(&pool->cores, cores ? cores : &library_cores);
+    let_go(pool);
 }
 
-void sqc_pool_release(sqc_pool *pool) {
-    current = NULL;
-    atomic_store_explicit(&pool->busy, 0, memory_order_release);
+void sqc_pool_set_parallel_for(sqc_pool *pool, sqc_parallel_for *function, void *context) {
+    hold(pool);
+    stop_workers(pool); /* without a function of the caller's, the next run starts them again */
+    pool->parallel_for = function;
+    pool->context = context;
+    let_go(pool);
+}
+
+sqc_cores *sqc_pool_enter(sqc_pool *pool) {
+    int idle = 0;
+    int threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
+    sqc_cores *cores = atomic_load_explicit(&pool->cores, memory_order_relaxed);
+    atomic_fetch_add(running(cores), 1);
+    if (threads == 1 || !atomic_compare_exchange_strong(&pool->busy, &idle, 1)) return cores;
+    if (pool->slots == 1 && !pool->parallel_for) start_workers(pool, threads);
+    current = pool;
+    return cores;
+}
+
+void sqc_pool_leave(sqc_pool *pool, sqc_cores *cores) {
+    if (current) {
+        atomic_fetch_sub(running_beside(pool), atomic_exchange(&pool->team, 1) - 1);
+        current = NULL;
+        let_go(pool);
+    }
+    atomic_fetch_sub(running(cores), 1);
 }

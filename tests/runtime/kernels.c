@@ -25,7 +25,7 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
 #define NAME(symbol) NAME2(symbol)
 #define ENTRY int NAME(KERNEL)(void *self, const any *arguments, int32_t count, any *result)
 
-enum { add_one = 1, scale, nearest, nap, workspace, refuse, refuse_inside };
+enum { add_one = 1, scale, nearest, nearest_rows, nap, workspace, refuse, refuse_inside };
 enum { KIND = KERNEL, ROWS = 64, COLUMNS = 256 };
 
 static int fail(const char *why) {
@@ -50,6 +50,16 @@ static int add_one_rows(int task, environment *env, void *data) {
     return 0;
 }
 
+/* Rounds by the mode of the thread that it runs on. */
+static int nearest_row(int task, environment *env, void *data) {
+    const any *arguments = data;
+    const float *x = arguments[0].pointer;
+    float *y = arguments[1].pointer;
+    int end, row = row_range(task, env, &end);
+    for (; row < end; row++) y[row] = (float)lrintf(x[row]);
+    return 0;
+}
+
 /* Writes which thread ran each row; a task takes long enough for the others to wake up. */
 static int nap_rows(int task, environment *env, void *data) {
     int32_t *y = ((const any *)data)[1].pointer;
@@ -69,6 +79,7 @@ ENTRY {
     float *x = arguments[0].pointer, *y = arguments[count - 1].pointer;
     switch (KIND) {
         case add_one: return __TVMBackendParallelLaunch(add_one_rows, (void *)arguments, 0);
+        case nearest_rows: return __TVMBackendParallelLaunch(nearest_row, (void *)arguments, 0);
         case nap: return __TVMBackendParallelLaunch(nap_rows, (void *)arguments, 0);
         case scale:
             for (int i = 0; i < 4; i++) y[i] = x[i] * *(float *)arguments[1].pointer;
