@@ -188,3 +188,14 @@ def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
     blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
     vectors = LANES // column(target).lanes
     return min((Tile(pixels, vectors, block, part) for block in blocks for part in parts), key=cycles)
+
+
+def tile_of(problem: object, target: Target) -> Tile | None:
+    """The tile of a kernel's problem; None where none is chosen."""
+    if isinstance(problem, MatrixProduct):
+        return matrix_tile(problem, target)
+    if isinstance(problem, Convolution):
+        return convolution_tile(problem, target)
+    if isinstance(problem, Depthwise):
+        return depthwise_tile(problem, target)
+    return None

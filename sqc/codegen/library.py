@@ -83,7 +83,7 @@ def _description(plan: Plan) -> dict[str, object]:
         {
             "inputs": tensors(program.inputs),
             "outputs": tensors(program.outputs),
-            "steps": [step.name for step in program.steps],
+            "steps": [{"name": step.name, **(step.work.to_dict() if step.work else {})} for step in program.steps],
             "arena_bytes": program.arena_bytes,
         }
         for program in plan.programs
