@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
 from sqc.errors import CompileError
-from sqc.ir import Op
-from sqc.schedules.kernel import Kernel, Pattern
+from sqc.ir import Op, Value
+from sqc.schedules.kernel import Kernel, Pattern, Tunable
+from sqc.schedules.microkernel import Tile
 from sqc.schedules.target import Target
 
-__all__ = ["Kernel", "Target", "lower"]
+__all__ = ["Kernel", "Target", "Tile", "Tunable", "lower"]
 
 
-def lower(op: Op, target: Target) -> Kernel:
-    """The kernel of an integer op. Raises CompileError if no kernel computes it."""
-    pattern = Pattern.of(op)
+def lower(
+    op: Op,
+    target: Target,
+    constants: Mapping[Value, np.ndarray] = MappingProxyType({}),
+    tuned: Mapping[str, Tile] = MappingProxyType({}),
+) -> Kernel:
+    """The kernel of an integer op. Raises CompileError if no kernel computes it.
+
+    ``constants`` holds those operands that are known already: a kernel may rely on their size, not on their values.
+    ``tuned`` gives tiles by workload. One that the problem does not admit, and a missing one, is the model's choice.
+    """
+    kernel = _lower(op, target, constants)
+    if not isinstance(kernel.problem, Tunable):
+        return kernel
+    tiles = kernel.problem.tiles(target)
+    tile = tuned.get(kernel.workload)
+    return replace(kernel, tile=tile if tile in tiles else tiles[0])
+
+
+def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Kernel:
+    pattern = Pattern.of(op, constants)
     anchor = pattern.anchor
     if anchor.kind == "qfully_connected":
         from sqc.schedules.fully_connected import lower_fully_connected

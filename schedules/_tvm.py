@@ -23,8 +23,10 @@ from tvm.script import tirx as T
 from sqc.schedules.target import Target
 
 __all__ = [
+    "Call",
     "Expr",
     "Function",
+    "Load",
     "Schedule",
     "T",
     "Tensor",
@@ -37,8 +39,11 @@ __all__ = [
     "jit",
     "loops_from_zero",
     "register_intrinsic",
+    "rewrite_casts",
     "rewrite_loads",
+    "rewrite_sequences",
     "rounded",
+    "same",
     "start_sums",
     "te",
     "tirx",
@@ -52,6 +57,10 @@ Tensor: TypeAlias = Any
 Function: TypeAlias = Any
 """A scheduled TensorIR function."""
 
+
+Load: type[Any] = tvm.ir.TensorLoad
+Call: type[Any] = tvm.ir.Call
+"""Reads of buffers, and calls, in a lowered body."""
 
 # Where LLVM unrolls a reduction completely it goes on to reassociate the sums, and runs out of registers.
 _LLVM_OPTIONS = ("-unroll-threshold-aggressive:uint=40",)
@@ -147,8 +156,8 @@ def _library(scheduled: Function, symbol: str, target: Target) -> Any:
     host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes), "cl-opt": list(_LLVM_OPTIONS)}
     tvm_target = tvm.target.Target(host, host=host)
     raw = _take_pointers(scheduled).with_attr("global_symbol", symbol)
-    vbmi = "avx512vbmi" in target.cpu_features
-    lowered = tvm.ir.transform.Sequential(_passes(tvm_target, vbmi))(tvm.IRModule({symbol: raw}))
+    vbmi, wide = ("avx512" + name in target.cpu_features for name in ("vbmi", "bw"))
+    lowered = tvm.ir.transform.Sequential(_passes(tvm_target, vbmi=vbmi, wide=wide))(tvm.IRModule({symbol: raw}))
     return tvm.get_global_func("target.build.llvm")(lowered, tvm_target)
 
 
@@ -184,7 +193,30 @@ def rewrite_loads(body: Any, rewrite: Callable[[Any], Any]) -> Any:
     def visit(load: Any, mutator: Any) -> Any:
         return rewrite(mutator.default_mutate(load))
 
-    return tvm_ffi.structural_mutate(body, (tvm.ir.TensorLoad, visit))
+    return tvm_ffi.structural_mutate(body, (Load, visit))
+
+
+def rewrite_casts(body: Any, rewrite: Callable[[Any], Any]) -> Any:
+    """A lowered body with every cast replaced by what ``rewrite`` makes of it."""
+
+    def visit(cast: Any, mutator: Any) -> Any:
+        return rewrite(mutator.default_mutate(cast))
+
+    return tvm_ffi.structural_mutate(body, (tirx.Cast, visit))
+
+
+def rewrite_sequences(body: Any, rewrite: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
+    """A lowered body with the statements of every sequence replaced by what ``rewrite`` makes of them."""
+
+    def visit(sequence: Any, mutator: Any) -> Any:
+        return tirx.stmt.SeqStmt(list(rewrite(list(mutator.default_mutate(sequence)))))
+
+    return tvm_ffi.structural_mutate(body, (tirx.stmt.SeqStmt, visit))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two expressions, or Nones, are equal in structure."""
+    return bool(tvm_ffi.structural_equal(a, b)) if a is not None and b is not None else a is b
 
 
 def _shuffle_table_reads(vbmi: bool) -> Any:
@@ -196,7 +228,14 @@ def _shuffle_table_reads(vbmi: bool) -> Any:
     return tirx.transform.prim_func_pass(apply, opt_level=0)
 
 
-def _passes(target: Any, vbmi: bool) -> list[Any]:
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
+def _pack_saturating(func: Function, _module: Any, _context: Any) -> Function:
+    from sqc.schedules.intrinsics.packs import pack_saturating
+
+    return func.with_body(pack_saturating(func.body))
+
+
+def _passes(target: Any, *, vbmi: bool, wide: bool) -> list[Any]:
     """TVM's own lowering for a CPU, without the passes for other devices and without argument checks."""
     blocks, plain = s_tir.transform, tirx.transform
     return [
@@ -220,6 +259,7 @@ def _passes(target: Any, vbmi: bool) -> list[Any]:
         plain.RemoveNoOp(),
         blocks.RewriteUnsafeSelect(),
         _shuffle_table_reads(vbmi),
+        *([_pack_saturating] if wide else []),
         plain.CommonSubexprElim(),
         plain.MakePackedAPI(),
         plain.SkipAssert(),

@@ -13,6 +13,7 @@ from sqc.ir import Value
 from sqc.schedules.epilogue import Epilogue, epilogue_of
 from sqc.schedules.intrinsics import LANES, dot
 from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
@@ -66,17 +67,24 @@ class Convolution:
     columns: int
     epilogue: Epilogue
 
-    def schedule(self, target: Target) -> Function:
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import convolution_tiles
+
+        return convolution_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
-        from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
-        from sqc.schedules.tiling import convolution_tile
+        from sqc.schedules.microkernel import schedule_tiles, stage_scope
 
         product, window = dot(target), self.window
-        tile = convolution_tile(self, target)
+        tile = tile or self.tiles(target)[0]
         (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
         pixels, channels = oh * ow, self.groups * self.columns
         rows, columns = round_up(pixels, tile.block), round_up(channels, tile.parts * tile.columns)
-        depth = round_up(self.depth, product.depth)
+        joined = self.joins_taps(product.depth)
+        if joined:
+            kw = 1
+        depth = self.tap_depth(product.depth)
         steps = depth // product.depth
         x = te.placeholder((self.batch, *window.input, self.groups * self.depth), "uint8", name="x")
         w = te.placeholder((columns // LANES, kh, kw, steps, LANES, product.depth), "int8", name="w")
@@ -84,13 +92,17 @@ class Convolution:
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         inputs = self.epilogue.inputs((self.batch, pixels, channels), target)
         staged = product.widens or window.pads or depth != self.depth
-        if staged:
-            outputs = ((rows - 1) // ow + 1, ow)
+        outputs = ((rows - 1) // ow + 1, ow)
+        if joined:
+            source = stage_rows(x, window, outputs, depth, parameters(0), product.element)
+        elif staged:
             source = stage_pixels(x, window, outputs, (self.depth, depth), parameters(0), product.element)
         else:
             source = x
 
         def activation(b: Expr, m: Expr, n: Expr, ky: Expr, kx: Expr, k: Expr) -> Expr:
+            if joined:
+                return source(b, m // ow * sy + ky * dy, m % ow * sx * self.depth + k).astype("int32")
             if not staged and rows > pixels:
                 m = te.min(m, pixels - 1)
             group = n // self.columns * depth if self.groups > 1 else 0
@@ -115,16 +127,61 @@ class Convolution:
         func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         scope = stage_scope(self.stage_bytes(tile.block, target))
-        schedule_tiles(sch, tile, product, scope if staged else None)
+        schedule_tiles(sch, tile, product, scope if staged else None, self.epilogue.lanes(tile.columns, target))
         return sch.mod["main"]
+
+    def joins_taps(self, product_depth: int) -> bool:
+        """Whether the taps of a row of the kernel, which lie side by side, are multiplied as one.
+
+        It saves dot products where channels do not fill them, most of all in first layers.
+        """
+        kw = self.window.kernel[1]
+        apart = kw * round_up(self.depth, product_depth)
+        return self.groups == 1 and self.window.dilations[1] == 1 and round_up(kw * self.depth, product_depth) < apart
+
+    def tap_depth(self, product_depth: int) -> int:
+        """Activations that a tap multiplies, filled up for dot products; with joined taps, those of a row."""
+        joined = self.window.kernel[1] if self.joins_taps(product_depth) else 1
+        return round_up(joined * self.depth, product_depth)
 
     def stage_bytes(self, block: int, target: Target) -> int:
         """The size of the activations that ``block`` rows see, as they are staged."""
         product = dot(target)
         height = self.window.span(-(-block // self.window.output[1]), 0)
-        width = self.window.span(self.window.output[1], 1)
-        depth = -(-self.depth // product.depth) * product.depth
-        return height * width * self.groups * depth * np.dtype(product.element).itemsize
+        if self.joins_taps(product.depth):
+            width = _row_extent(self.window, self.depth, self.tap_depth(product.depth))
+        else:
+            width = self.window.span(self.window.output[1], 1) * self.groups * self.tap_depth(product.depth)
+        return height * width * np.dtype(product.element).itemsize
+
+
+def stage_rows(x: Tensor, window: Window, outputs: tuple[int, int], depth: int, zero: Expr, element: str) -> Tensor:
+    """The tensor ``stage`` like that of :func:`stage_pixels`, with the channels of a row's pixels on one axis.
+
+    From where its first tap starts, every output sees ``depth`` elements, the last of them beyond the row perhaps.
+    """
+    from sqc.schedules._tvm import te
+
+    channels, (height, width) = int(x.shape[3]), window.input
+    top, left = window.before[0], window.before[1] * channels
+    rows = window.span(outputs[0], 0)
+
+    def element_at(b: Expr, i: Expr, c: Expr) -> Expr:
+        inside = [c >= left, c < left + width * channels]
+        if top:
+            inside.append(i >= top)
+        if rows > height + top:
+            inside.append(i < top + height)
+        at = c - left
+        value = x(b, i - top, at // channels, at % channels)
+        return te.if_then_else(te.all(*inside), value, zero.astype("uint8")).astype(element)
+
+    return te.compute((x.shape[0], rows, _row_extent(window, channels, depth)), element_at, name="stage")
+
+
+def _row_extent(window: Window, channels: int, depth: int) -> int:
+    """The elements of a staged row that the outputs see."""
+    return (window.output[1] - 1) * window.strides[1] * channels + depth
 
 
 def stage_pixels(
@@ -185,11 +242,12 @@ def lower_conv2d(pattern: Pattern, target: Target) -> Kernel:
         merged = groups
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        from sqc.schedules.microkernel import pack_bias, pack_weights
-
         wide = merge_groups(constants[w], groups, merged)
+        taps = wide.transpose(0, 2, 3, 1)
+        if problem.joins_taps(dot(target).depth):
+            taps = taps.reshape(*taps.shape[:2], 1, -1)
         return [
-            pack_weights(np.ascontiguousarray(wide.transpose(0, 2, 3, 1)), dot(target)),
+            pack_weights(np.ascontiguousarray(taps), dot(target)),
             pack_bias(constants[bias]),
             *values.pack(constants),
             np.array((x.type.zero_point, *values.parameters), np.int32),

@@ -13,11 +13,11 @@ from sqc.schedules.conv2d import Window, stage_pixels
 from sqc.schedules.epilogue import Epilogue, epilogue_of
 from sqc.schedules.intrinsics import LANES, Column, column
 from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.microkernel import Tile, pack_bias, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Function, Schedule
-    from sqc.schedules.microkernel import Tile
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,24 @@ class Depthwise:
     channels: int
     epilogue: Epilogue
 
-    def schedule(self, target: Target) -> Function:
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import depthwise_tiles
+
+        return depthwise_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
-        from sqc.schedules.microkernel import round_up, stage_scope
-        from sqc.schedules.tiling import depthwise_tile
+        from sqc.schedules.microkernel import stage_scope
 
         weights, window = column(target), self.window
-        tile = depthwise_tile(self, target)
-        (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
+        tile = tile or self.tiles(target)[0]
+        kw, (sy, sx), (dy, dx), (oh, ow) = window.kernel[1], window.strides, window.dilations, window.output
         height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
+        together, taps = shared_rows(window, weights), column_taps(window, weights)
         channels = round_up(self.channels, weights.lanes * tile.vectors * tile.parts)
         x = te.placeholder((self.batch, *window.input, self.channels), "uint8", name="x")
-        w = te.placeholder(
-            (channels // weights.lanes, kw, weights.lanes, round_up(kh, weights.depth)), weights.element, name="w"
-        )
+        filled = round_up(taps, weights.depth)
+        w = te.placeholder((channels // weights.lanes, together, kw, weights.lanes, filled), weights.element, name="w")
         bias = te.placeholder((channels,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow, self.channels)
@@ -51,12 +55,12 @@ class Depthwise:
         source = x
         if staged:
             source = stage_pixels(x, window, (height, width), (self.channels, channels), parameters(0), "uint8")
-        kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, kh), "ky")
+        kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, taps), "ky")
         acc = te.compute(
             (self.batch, height, width, channels),
             lambda b, i, j, c: te.sum(
-                source(b, i * sy + ky * dy, j * sx + kx * dx, c).astype("int32")
-                * w(c // weights.lanes, kx, c % weights.lanes, ky).astype("int32"),
+                source(b, i // together * together * sy + ky * dy, j * sx + kx * dx, c).astype("int32")
+                * w(c // weights.lanes, i % together, kx, c % weights.lanes, ky).astype("int32"),
                 [kx, ky],
             ),
             name="acc",
@@ -77,39 +81,60 @@ class Depthwise:
 
         acc = sch.get_sblock("acc")
         b, y, x, c, kx, ky = sch.get_loops(acc)
-        block, row = sch.split(y, [None, tile.block])
+        together = shared_rows(self.window, weights)
+        block, row, neighbour = sch.split(y, [None, tile.block // together, together])
         column_tile, pixel = sch.split(x, [None, tile.rows])
         part, channel_tile, vector, lane = sch.split(c, [tile.parts, None, tile.vectors, weights.lanes])
-        sch.reorder(b, block, part, row, column_tile, channel_tile, vector, kx, pixel, lane, ky)
+        sch.reorder(b, block, part, row, column_tile, channel_tile, vector, kx, neighbour, pixel, lane, ky)
         task = sch.fuse(b, block, part)
         sch.reverse_compute_at(sch.get_sblock("out"), channel_tile, preserve_unit_loops=True)
         sch.set_scope(acc, 0, "local")
-        schedule_output(sch, 2, weights.lanes * tile.vectors)
+        schedule_output(sch, 3, weights.lanes * tile.vectors)
         if stage:
             schedule_stage(sch, task, stage)
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
         sch.annotate(channel_tile, "pragma_loop_partition_hint", 1)
-        schedule_start(sch, sch.decompose_reduction(acc, kx), 2)
-        for loop in (vector, kx, pixel):
+        schedule_start(sch, sch.decompose_reduction(acc, kx), 3)
+        for loop in (vector, kx, neighbour, pixel):
             sch.unroll(loop)
         window = self.window
-        intrinsic = weights.register(window.kernel[0], window.dilations[0], stage or "global")
+        intrinsic = weights.register(column_taps(window, weights), window.dilations[0], stage or "global")
         sch.tensorize(lane, intrinsic)
 
 
-def pack_columns(w: np.ndarray, format: Column) -> np.ndarray:
-    """Weights ``[C, kh, kw]`` as ``[C/lanes][kw][kh/depth][lanes][depth]``, filled up to sixteen channels with zeros.
+def shared_rows(window: Window, format: Column) -> int:
+    """How many neighbouring rows of outputs are computed from one column of inputs.
 
-    Their shape is ``[C/lanes][kw][lanes][kh rounded up]``: that of the tensor that the intrinsic is described with.
+    A column is filled up to whole dot products; where outputs further down see inputs of it alone, it serves them too,
+    with weights shifted down and zeros above.
     """
-    lanes, depth = format.lanes, format.depth
+    if window.dilations[0] > 1 or window.output[0] == 1:
+        return 1
+    height = window.kernel[0]
+    return (-height % format.depth) // window.strides[0] + 1
+
+
+def column_taps(window: Window, format: Column) -> int:
+    """The inputs of a column: all that the outputs computed from it see."""
+    return (shared_rows(window, format) - 1) * window.strides[0] + window.kernel[0]
+
+
+def pack_columns(w: np.ndarray, window: Window, format: Column) -> np.ndarray:
+    """Weights ``[C, kh, kw]`` as ``[C/lanes][rows][kw][taps/depth][lanes][depth]``, filled up with zeros.
+
+    ``rows`` is :func:`shared_rows`, ``taps`` :func:`column_taps`, both C and taps are filled up. The shape is
+    ``[C/lanes][rows][kw][lanes][taps]``: that of the tensor that the intrinsic is described with.
+    """
+    lanes, depth, rows = format.lanes, format.depth, shared_rows(window, format)
     channels, kh, kw = w.shape
-    c, height = -(-channels // LANES) * LANES, -(-kh // depth) * depth
-    full = np.zeros((c, height, kw), format.element)
-    full[:channels, :kh] = w
-    split = full.reshape(c // lanes, lanes, height // depth, depth, kw).transpose(0, 4, 2, 1, 3)
-    return np.ascontiguousarray(split).reshape(c // lanes, kw, lanes, height)
+    c, taps = round_up(channels, LANES), round_up(column_taps(window, format), depth)
+    full = np.zeros((c, rows, taps, kw), format.element)
+    for row in range(rows):
+        first = row * window.strides[0]
+        full[:channels, row, first : first + kh] = w
+    split = full.reshape(c // lanes, lanes, rows, taps // depth, depth, kw).transpose(0, 2, 5, 3, 1, 4)
+    return np.ascontiguousarray(split).reshape(c // lanes, rows, kw, lanes, taps)
 
 
 def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
@@ -119,10 +144,8 @@ def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
     weights = column(target)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        from sqc.schedules.microkernel import pack_bias
-
         return [
-            pack_columns(constants[w][:, 0], weights),
+            pack_columns(constants[w][:, 0], window, weights),
             pack_bias(constants[bias]),
             *values.pack(constants),
             np.array((x.type.zero_point, *values.parameters), np.int32),

@@ -16,6 +16,7 @@ import numpy as np
 from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
+from sqc.schedules.intrinsics import LANES
 from sqc.schedules.kernel import Pattern
 from sqc.schedules.target import Target
 
@@ -36,11 +37,16 @@ class Term:
 
 @dataclass(frozen=True)
 class Requantize:
-    """Rounds the sum of its terms into ``dtype``. ``saturates``: from below it is clamped to 0, the least u8, alone."""
+    """Rounds the sum of its terms into ``dtype``.
+
+    ``moderate``: no sum comes near the limits of s32, so that it may be rounded first and clamped afterwards, where the
+    limits of ``dtype`` cost nothing. ``full``: it is clamped to them alone.
+    """
 
     terms: tuple[Term, ...]
     dtype: str
-    saturates: bool
+    moderate: bool
+    full: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,13 @@ class Epilogue:
                 constants.append(te.placeholder(shape, "float32", name=f"multiplier{i}_{j}"))
         return EpilogueInputs(self, domain, target, operands, constants)
 
+    def lanes(self, columns: int, target: Target) -> int:
+        """How many of ``columns`` neighbouring results are computed at once: up to 64 where packing repays it."""
+        moderate = all(isinstance(step, Requantize) and step.moderate for step in self.steps)
+        if target.isa == "avx2" or not self.steps or not moderate:
+            return LANES
+        return max(LANES, math.gcd(64, columns, self.shape[-1]))
+
     @property
     def parameter_count(self) -> int:
         """How many integers the steps take from the kernel's array of parameters."""
@@ -139,11 +152,12 @@ class EpilogueInputs:
             terms = [sources[term.source] for term in step.terms]
             zeros = [None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)]
             total = weighted_sum(terms, zeros, multipliers)
-            lo, hi = (tirx.reinterpret("float32", parameters(offset + i)) for i in (1, 2))
-            if step.saturates and self.target.isa == "avx2":
-                # The conversion makes numbers far below the least s32, and the packing makes all below 0 to 0.
-                lo = None
-            sources.append(requantized(total, lo, hi, parameters(offset), step.dtype, self.target))
+            zero_point, *limits = (parameters(offset + i) for i in range(3))
+            if step.moderate:
+                sources.append(saturated(total, zero_point, [] if step.full else limits, step.dtype))
+            else:
+                lo, hi = (tirx.reinterpret("float32", limit) for limit in limits)
+                sources.append(requantized(total, lo, hi, zero_point, step.dtype))
             offset += 3 + len(step.terms)
         return sources[-1]
 
@@ -189,21 +203,26 @@ def weighted_sum(values: Sequence[Expr], zeros: Sequence[Expr | None], multiplie
     return total
 
 
-def requantized(total: Expr, lo: Expr | None, hi: Expr, zero_point: Expr, dtype: str, target: Target) -> Expr:
-    """``total`` rounded, clamped to [``lo``, ``hi``] (float32 numbers without a fraction), plus ``zero_point``.
-
-    ``lo`` may be None where the clamp to ``dtype`` will do, on AVX2, for numbers that are not NaN.
-    """
+def requantized(total: Expr, lo: Expr, hi: Expr, zero_point: Expr, dtype: str) -> Expr:
+    """``total`` rounded, clamped to [``lo``, ``hi``] (float32 numbers without a fraction), plus ``zero_point``."""
     from sqc.schedules._tvm import rounded, te
 
     # Limits without a fraction commute with rounding, and a clamped number is rounded and converted by one instruction.
-    clamped = te.min(total if lo is None else te.max(total, lo), hi)
-    integer = rounded(clamped) + zero_point
-    if target.isa == "avx2":
-        # Changes no value, but tells LLVM that its saturating packs will do.
-        least, most = LIMITS[dtype]
-        integer = te.max(te.min(integer, most), least)
-    return integer.astype(dtype)
+    return (rounded(te.min(te.max(total, lo), hi)) + zero_point).astype(dtype)
+
+
+def saturated(total: Expr, zero_point: Expr, limits: Sequence[Expr], dtype: str) -> Expr:
+    """``total``, below 2**30 in magnitude, rounded, plus ``zero_point``, clamped to ``dtype`` and to ``limits``."""
+    from sqc.schedules._tvm import rounded, te
+
+    least, most = LIMITS[dtype]
+    # A zero point of 16 bits can be added after packing to 16 bits; see sqc.schedules.intrinsics.packs.
+    integer = rounded(total) + zero_point.astype("int16").astype("int32")
+    value = te.max(te.min(integer, most), least).astype(dtype)
+    if limits:
+        lo, hi = (limit.astype(dtype) for limit in limits)
+        value = te.min(te.max(value, lo), hi)
+    return value
 
 
 @dataclass(frozen=True)
@@ -247,11 +266,11 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
         else:
             summands = zip(terms, others, strict=True)
             sources = tuple(Term(numbers[value], value.type.dtype, m.type.shape) for value, m in summands)
-            # One product of an integer is never NaN; a sum of infinite ones could be.
-            saturates = len(terms) == 1 and op.string("dtype") == "uint8" and op.integer("lo") == 0
-            steps.append(Requantize(sources, op.string("dtype"), saturates))
-            z = op.integer("zero_point")
-            parameters += [z, float_bits(op.integer("lo") - z), float_bits(op.integer("hi") - z)]
+            dtype, z = op.string("dtype"), op.integer("zero_point")
+            limits = op.integer("lo"), op.integer("hi")
+            moderate = _moderate(terms, [pattern.constants.get(pattern.operand[value]) for value in others])
+            steps.append(Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype]))
+            parameters += [z, *(limits if moderate else [float_bits(limit - z) for limit in limits])]
             parameters += [value.type.zero_point for value in terms]
         numbers[op.result] = 1 + len(activations) + len(steps) - 1
     structure = Epilogue(
@@ -262,6 +281,15 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
     )
     outer = tuple(pattern.operand[value] for value in activations)
     return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters))
+
+
+def _moderate(terms: Sequence[Value], multipliers: Sequence[np.ndarray | None]) -> bool:
+    """Whether the sum of the terms times their multipliers, as far as those are known, stays below 2**30."""
+    bound = 0.0
+    for term, multiplier in zip(terms, multipliers, strict=True):
+        least, most = LIMITS[term.type.dtype]
+        bound += math.inf if multiplier is None else (most - least) * float(np.max(np.abs(multiplier)))
+    return bound < 2**30
 
 
 def float_bits(value: int) -> int:

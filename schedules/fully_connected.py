@@ -17,6 +17,7 @@ from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function
+    from sqc.schedules.microkernel import Tile
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,17 @@ class MatrixProduct:
     depth: int
     epilogue: Epilogue
 
-    def schedule(self, target: Target) -> Function:
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import matrix_tiles
+
+        return matrix_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
         from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
-        from sqc.schedules.tiling import matrix_tile
 
         product = dot(target)
-        tile = matrix_tile(self, target)
+        tile = tile or self.tiles(target)[0]
         rows, columns = round_up(self.rows, tile.block), round_up(self.columns, tile.parts * tile.columns)
         depth = round_up(self.depth, product.depth)
         steps = depth // product.depth
@@ -68,7 +73,9 @@ class MatrixProduct:
         func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         size = tile.block * depth * np.dtype(product.element).itemsize
-        schedule_tiles(sch, tile, product, stage_scope(size) if staged else None)
+        schedule_tiles(
+            sch, tile, product, stage_scope(size) if staged else None, self.epilogue.lanes(tile.columns, target)
+        )
         return sch.mod["main"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Function
+    from sqc.schedules.microkernel import Tile
 
 
 class Problem(Protocol):
@@ -21,6 +22,19 @@ class Problem(Protocol):
 
     def schedule(self, target: Target) -> Function:
         """The scheduled function. Its parameters are the kernel's arguments, in order."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Problem, Protocol):
+    """A problem whose schedule leaves a tile open."""
+
+    def tiles(self, target: Target) -> list[Tile]:
+        """Every tile that may be scheduled, the model's choice first, then by its estimate."""
+        ...
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
+        """The scheduled function with ``tile``, or with the model's choice."""
         ...
 
 
@@ -39,15 +53,24 @@ class Kernel:
     result: Value
     pack: Callable[[Mapping[Value, np.ndarray]], list[np.ndarray]]
     """From the graph's constants to the kernel's own."""
+    tile: Tile | None = None
+    """How a :class:`Tunable` problem is cut."""
+
+    @property
+    def workload(self) -> str:
+        """Equal for kernels that may differ in their tiles only: what tuning records go by."""
+        return f"{self.target.name}: {self.problem!r}"
 
     @property
     def key(self) -> str:
         """Equal for kernels of equal code."""
-        return f"{self.target.name}: {self.problem!r}"
+        return self.workload if self.tile is None else f"{self.workload} {self.tile!r}"
 
     @cached_property
     def scheduled(self) -> Function:
         """The scheduled TensorIR; made when first asked for."""
+        if isinstance(self.problem, Tunable):
+            return self.problem.schedule(self.target, self.tile)
         return self.problem.schedule(self.target)
 
     def object(self, symbol: str) -> bytes:
@@ -61,18 +84,20 @@ class Kernel:
 class Pattern:
     """A fused op, or a bare one, taken apart: an anchor and the chain of ops after it.
 
-    ``operand`` maps the values that the parts read from outside to the op's operands.
+    ``operand`` maps the values that the parts read from outside to the op's operands. ``constants`` holds the arrays
+    of those operands that are known already.
     """
 
     anchor: Op
     tail: tuple[Op, ...]
     operand: Mapping[Value, Value]
     result: Value
+    constants: Mapping[Value, np.ndarray]
 
     @staticmethod
-    def of(op: Op) -> Pattern:
+    def of(op: Op, constants: Mapping[Value, np.ndarray]) -> Pattern:
         if op.kind != "fused":
-            return Pattern(op, (), {value: value for value in op.operands}, op.result)
+            return Pattern(op, (), {value: value for value in op.operands}, op.result, constants)
         body = op.body
         operand = dict(zip(body.inputs, op.operands, strict=True))
-        return Pattern(body.ops[0], body.ops[1:], operand, op.result)
+        return Pattern(body.ops[0], body.ops[1:], operand, op.result, constants)

@@ -148,7 +148,7 @@ def _sum_in_registers(sch: Schedule, thread: object, reduction: object, unrolled
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     sch.reverse_compute_at(out, thread, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
-    schedule_output(sch, 2)
+    schedule_output(sch, 2, LANES)
     if sch.get(thread).extent.value > 1:
         sch.parallel(thread)
     schedule_start(sch, sch.decompose_reduction(acc, reduction), len(unrolled) + 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqc.schedules._tvm import Schedule
 from sqc.schedules.intrinsics import LANES, Dot
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Schedule
 
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
@@ -27,6 +29,10 @@ class Tile:
     vectors: int
     block: int
     parts: int = 1
+
+    def __str__(self) -> str:
+        parts = f", {self.parts} parts" if self.parts > 1 else ""
+        return f"{self.rows}x{self.vectors}, blocks of {self.block} rows{parts}"
 
     @property
     def columns(self) -> int:
@@ -64,8 +70,8 @@ def stage_scope(size: int) -> str:
     return "local" if size <= STACK_BYTES else "global"
 
 
-def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> None:
-    """Schedule the blocks ``acc`` and ``out`` (and ``stage``, in the scope given, or None without it).
+def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None, lanes: int) -> None:
+    """Schedule the blocks ``acc`` and ``out``, of ``lanes`` (and ``stage``, in the scope given, or None without it).
 
     ``acc`` has the axes (any number of leading axes, rows, channels, reductions ..., depth of the dot product), its
     rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
@@ -82,7 +88,7 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
     task = sch.fuse(*lead, block, part)
     sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
-    schedule_output(sch, 2)
+    schedule_output(sch, 2, lanes)
     if stage:
         schedule_stage(sch, task, stage)
     if sch.get(task).extent.value > 1:
@@ -95,7 +101,7 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None) -> No
     sch.tensorize(lane, dot.register(stage or "global"))
 
 
-def schedule_output(sch: Schedule, axes: int, lanes: int = LANES) -> None:
+def schedule_output(sch: Schedule, axes: int, lanes: int) -> None:
     """Unroll and vectorize the innermost ``axes`` loops (the last over channels) of ``out``."""
     *outer, channel = sch.get_loops(sch.get_sblock("out"))[-axes:]
     vector, lane = sch.split(channel, [None, lanes])
@@ -120,6 +126,9 @@ def schedule_stage(sch: Schedule, task: Any, scope: str) -> None:
     *_, column, channel = sch.get_loops(stage)
     # Where only the first and last columns are padding, those between are copied without a test.
     sch.annotate(column, "pragma_loop_partition_hint", 1)
-    lanes = vector_lanes(sch.get(channel).extent.value)
-    _, vector = sch.split(channel, [None, lanes])
+    extent = sch.get(channel).extent.value
+    # Long rows of few channels end with a part of a vector.
+    lanes = vector_lanes(extent) if extent % LANES == 0 or extent < 4 * LANES else 2 * LANES
+    chunk, vector = sch.split(channel, [None, lanes])
+    sch.annotate(chunk, "pragma_loop_partition_hint", 1)
     sch.vectorize(vector)

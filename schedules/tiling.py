@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqc.schedules.conv2d import Convolution
-from sqc.schedules.depthwise import Depthwise
+from sqc.schedules.depthwise import Depthwise, shared_rows
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.intrinsics import LANES, column, dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
@@ -59,9 +59,9 @@ class Work:
         return self.unit % rows != 0
 
 
-def pick(work: Work, target: Target) -> Tile:
-    """The tile with the least estimate."""
-    return min(candidates(work, target), key=lambda tile: estimate(work, tile, target))
+def ranked(work: Work, target: Target) -> list[Tile]:
+    """All candidates, the least estimate first."""
+    return sorted(candidates(work, target), key=lambda tile: estimate(work, tile, target))
 
 
 def candidates(work: Work, target: Target) -> Iterator[Tile]:
@@ -128,8 +128,8 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
                 yield rows, vectors
 
 
-def matrix_tile(problem: MatrixProduct, target: Target) -> Tile:
-    """The tile of a matrix product."""
+def matrix_tiles(problem: MatrixProduct, target: Target) -> list[Tile]:
+    """The tiles of a matrix product, the best by estimate first."""
     product = dot(target)
     depth = round_up(problem.depth, product.depth)
     staged = product.widens or depth != problem.depth
@@ -143,59 +143,53 @@ def matrix_tile(problem: MatrixProduct, target: Target) -> Tile:
         group=round_up(problem.columns, LANES),
         staged=lambda block: block * row_bytes,
     )
-    return pick(work, target)
+    return ranked(work, target)
 
 
-def convolution_tile(problem: Convolution, target: Target) -> Tile:
-    """The tile of a convolution."""
+def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
+    """The tiles of a convolution, the best by estimate first."""
     product, window = dot(target), problem.window
-    depth = round_up(problem.depth, product.depth)
-    staged = product.widens or window.pads or depth != problem.depth
+    joined = problem.joins_taps(product.depth)
+    depth = problem.tap_depth(product.depth)
+    staged = product.widens or window.pads or joined or depth != problem.depth
     oh, ow = window.output
     work = Work(
         problem.batch,
         oh * ow,
         problem.groups * problem.columns,
-        window.kernel[0] * window.kernel[1] * depth // product.depth,
+        window.kernel[0] * (1 if joined else window.kernel[1]) * depth // product.depth,
         unit=ow,
         group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
         staged=lambda block: problem.stage_bytes(block, target) if staged else 0,
     )
-    return pick(work, target)
+    return ranked(work, target)
 
 
-def depthwise_tile(problem: Depthwise, target: Target) -> Tile:
-    """The tile of a depthwise convolution: ``rows`` pixels of one row, ``block`` rows of pixels, sixteen channels."""
+def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
+    """The tiles of a depthwise convolution, the best by estimate first.
+
+    ``rows`` are pixels of one row, ``block`` is in rows of pixels, ``vectors`` make up sixteen channels.
+    """
     window = problem.window
     oh, ow = window.output
-    pixels = min(range(1, min(ow, 7) + 1), key=lambda n: (round_up(ow, n), -n))
     channel_tiles = -(-problem.channels // LANES)
-    tile_cycles = pixels * (20 + 2 * window.kernel[0] * window.kernel[1]) * (2 if target.isa == "avx2" else 1)
-    width = window.span(round_up(ow, pixels), 1)
+    pixel_cycles = (20 + 2 * window.kernel[0] * window.kernel[1]) * (2 if target.isa == "avx2" else 1)
 
     def cycles(tile: Tile) -> float:
-        tiles = tile.block * -(-ow // pixels) * -(-channel_tiles // tile.parts)
+        pixels = tile.block * round_up(ow, tile.rows) * -(-channel_tiles // tile.parts)
         channels = round_up(problem.channels, LANES) // tile.parts
-        staged = window.span(tile.block, 0) * width * channels
+        staged = window.span(tile.block, 0) * window.span(round_up(ow, tile.rows), 1) * channels
         if staged > STACK_BYTES:
             return math.inf
         # Copied by whole vectors. What exceeds the first cache, or is cut out of wider pixels, is read more slowly.
         per_byte = 1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06)
-        task = tiles * tile_cycles * (1.0 if tile.parts == 1 else 1.1) + staged * per_byte
+        task = pixels * pixel_cycles * (1.0 if tile.parts == 1 else 1.1) + staged * per_byte
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
     parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * LANES) == 0]
-    blocks = sorted({n for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
+    together = shared_rows(window, column(target))
+    blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
     vectors = LANES // column(target).lanes
-    return min((Tile(pixels, vectors, block, part) for block in blocks for part in parts), key=cycles)
-
-
-def tile_of(problem: object, target: Target) -> Tile | None:
-    """The tile of a kernel's problem; None where none is chosen."""
-    if isinstance(problem, MatrixProduct):
-        return matrix_tile(problem, target)
-    if isinstance(problem, Convolution):
-        return convolution_tile(problem, target)
-    if isinstance(problem, Depthwise):
-        return depthwise_tile(problem, target)
-    return None
+    pixels = range(min(ow, 7 if together < 3 else 4), 0, -1)
+    tiles = [Tile(count, vectors, block, part) for block in blocks for part in parts for count in pixels]
+    return sorted(tiles, key=cycles)

@@ -133,4 +133,4 @@ def lower(op: str | Op, *operands: TensorType | np.ndarray, target: str = "nativ
         for i, operand in enumerate(operands)
     ]
     builder.emit(kind, values, attributes, name="y")
-    return LoweredOp(builder.ops[0], lower_op(builder.ops[0], chosen), builder.constants)
+    return LoweredOp(builder.ops[0], lower_op(builder.ops[0], chosen, builder.constants), builder.constants)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from sqc.codegen.memory import ALIGNMENT, Buffer, plan_arena
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.ir import Builder, Graph, Op, Value
 from sqc.schedules import Kernel, Target, lower
+
+if TYPE_CHECKING:
+    from sqc.schedules.microkernel import Tile
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
@@ -49,6 +52,8 @@ class Build:
     """What the programs of one library share."""
 
     target: Target
+    tuned: Mapping[str, Tile] = field(default_factory=dict)
+    """Tiles that tuning found, by workload."""
     constants: Constants = field(default_factory=Constants)
     objects: dict[str, bytes] = field(default_factory=dict)
 
@@ -97,7 +102,7 @@ def build_program(
     graph = _copy_bare_outputs(graph)
     aliases = _aliases(graph)
     ops = [op for op in graph.ops if op.result not in aliases]
-    kernels = [lower(op, build.target) for op in ops]
+    kernels = [lower(op, build.target, graph.constants, build.tuned) for op in ops]
     build.compile(kernels, progress)
     places = {value: Argument("input", i) for i, value in enumerate(graph.inputs)}
     places.update({value: Argument("output", i) for i, value in enumerate(graph.outputs.values())})

@@ -10,6 +10,7 @@ from sqc.codegen.plan import Tensor, Work
 from sqc.ir import Op, Value
 from sqc.ops.cost import multiply_accumulates, precision
 from sqc.schedules import Kernel
+from sqc.schedules.float_conv2d import FloatConvolution
 
 
 def describe(
@@ -75,10 +76,8 @@ def _times(extents: Sequence[int]) -> str:
 
 def _schedule(kernel: Kernel) -> str:
     """How the kernel's loops are tiled, as short text."""
-    from sqc.schedules.tiling import tile_of
-
-    tile = tile_of(kernel.problem, kernel.target)
-    if tile is None:
-        return ""
-    parts = f", {tile.parts} parts" if tile.parts > 1 else ""
-    return f"{tile.rows}x{tile.vectors}, blocks of {tile.block} rows{parts}"
+    if kernel.tile is not None:
+        return str(kernel.tile)
+    if isinstance(kernel.problem, FloatConvolution):
+        return _times(kernel.problem.tile(kernel.target))
+    return ""

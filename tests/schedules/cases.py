@@ -107,7 +107,7 @@ def run_kernel(kernel: Kernel, arrays: dict[Value, np.ndarray]) -> np.ndarray:
 def check(case: Case, target: str) -> Kernel:
     """Assert that the kernel of a case gives the reference's bits."""
     op = case.op()
-    kernel = lower(op, Target.parse(target))
+    kernel = lower(op, Target.parse(target), case.arrays)
     actual = run_kernel(kernel, case.arrays)
     graph = Graph("g", op.operands, {"y": op.result}, {}, (op,))
     expected = evaluate(graph, {value.name: case.arrays[value] for value in op.operands})["y"]

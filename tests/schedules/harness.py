@@ -41,7 +41,7 @@ def check(build: Build, *, tolerance: float | None = None) -> None:
     op = case.op()
     with np.errstate(all="ignore"):
         expected = np.ascontiguousarray(evaluate_op(op, [case.arrays[value] for value in op.operands]))
-    actual = cases.run_kernel(lower(op, NATIVE), case.arrays).reshape(expected.shape)
+    actual = cases.run_kernel(lower(op, NATIVE, case.arrays), case.arrays).reshape(expected.shape)
     if tolerance is None:
         np.testing.assert_array_equal(actual.view(np.uint8), expected.view(np.uint8))
     else:

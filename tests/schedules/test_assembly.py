@@ -17,7 +17,7 @@ def convolution(target: str, channels: int, groups: int = 1, pixels: int = 14) -
     weights = case.s8(channels, channels // groups, 3, 3)
     acc = case.emit("qconv2d", x, weights, case.bias(channels), pads=(1, 1, 1, 1), groups=groups, layout="NHWC")
     case.requantize(acc, 1e5, case.u8(*acc.type.shape))
-    return lower(case.op(), Target.parse(target))
+    return lower(case.op(), Target.parse(target), case.arrays)
 
 
 def innermost(text: str, instruction: str) -> list[str]:

@@ -46,7 +46,7 @@ def test_equal_structure_shares_code() -> None:
         case = Case(seed)
         acc = case.emit("qfully_connected", case.u8(4, 8), case.s8(columns, 8), case.bias(columns))
         case.requantize(acc, 1.0)
-        return lower(case.op(), Target.parse("x86-64-v3"))
+        return lower(case.op(), Target.parse("x86-64-v3"), case.arrays)
 
     assert kernel(1, 16).key == kernel(2, 16).key != kernel(1, 32).key
     assert kernel(1, 16).object("k") == kernel(2, 16).object("k")

@@ -87,7 +87,7 @@ def test_scheduled_text(family: str, request: pytest.FixtureRequest) -> None:
     case = Case()
     with np.errstate(all="ignore"):
         FAMILIES[family](case)
-    text = f"{lower(case.op(), TARGET).scheduled}\n"
+    text = f"{lower(case.op(), TARGET, case.arrays).scheduled}\n"
     path = HERE / f"{family}.txt"
     if request.config.getoption("--update-goldens"):
         path.parent.mkdir(exist_ok=True)

@@ -11,7 +11,6 @@ from sqc.schedules.conv2d import Convolution
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.intrinsics import LANES
 from sqc.schedules.microkernel import STACK_BYTES, round_up
-from sqc.schedules.tiling import convolution_tile, matrix_tile
 from tests.schedules.cases import Case
 
 TARGETS = ["x86-64-v3", "znver4"]
@@ -27,7 +26,7 @@ def test_matrix_tiles(target: str) -> None:
         case.emit("qfully_connected", case.u8(rows, depth), case.s8(columns, depth), case.bias(columns))
         problem = lower(case.op(), machine).problem
         assert isinstance(problem, MatrixProduct)
-        tile = matrix_tile(problem, machine)
+        tile = problem.tiles(machine)[0]
         assert tile.block % tile.rows == 0
         assert round_up(columns, LANES) % (tile.parts * tile.columns) == 0
         assert tile.rows * tile.vectors * LANES * 4 <= (machine.registers - 2) * machine.vector_bytes
@@ -42,7 +41,7 @@ def test_convolution_tiles(target: str, size: int) -> None:
     case.emit("qconv2d", x, case.s8(64, 64, 3, 3), case.bias(64), pads=(1, 1, 1, 1), layout="NHWC")
     problem = lower(case.op(), machine).problem
     assert isinstance(problem, Convolution)
-    tile = convolution_tile(problem, machine)
+    tile = problem.tiles(machine)[0]
     whole = round_up(size * size, tile.rows)
     assert tile.block == whole or tile.block % size == 0
     assert problem.stage_bytes(tile.block, machine) <= STACK_BYTES
