@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ _UNITS = {"K": 10, "M": 20, "G": 30}
 _CALL_CYCLES = 200_000
 """How long one call of a kernel takes, about: short, so that some calls are not interrupted on a machine in use."""
 _CALLS = 8
-"""How often each short kernel is called in a row."""
+"""How often each kernel is called in a row; that of memory, which takes much longer, once."""
+_PIECES = 16
 _READ_BYTES = 4 << 20
 """What one call reads of a cache at least."""
 
@@ -87,6 +89,9 @@ def _configured(cache: str) -> int:
 class Probe:
     """Kernels that reach the limits, in a library like that of a model; ``run`` them, then ask for ``limits``.
 
+    Only the quickest calls count, so that a machine in use shows its limits in quiet moments; for several threads it
+    takes a moment in which as many cores are idle.
+
     Made for ``threads`` threads: the kernels of the limits run on all of them at once, by the thread pool of the
     library. A thread has caches L1 and L2 of its own; L3 and memory are shared.
 
@@ -101,27 +106,32 @@ class Probe:
         self._target = target
         self._threads = threads
         self._caches = dict(caches or cache_sizes())
-        # The first call in a row wakes the threads, and brings what is read into the cache.
-        calls = {MEMORY: 1, "L3": 2}
-        self._meters = [meter for meter in self._make_meters() for _ in range(calls.get(meter.name, _CALLS))]
-        self._model = load_bytes(_library(self._meters, target), threads)
+        self._meters = list(self._make_meters())
         self._best = [math.inf] * len(self._meters)
+        # The first call in a row wakes the threads, and brings what is read into the cache.
+        self._steps = [
+            index for index, meter in enumerate(self._meters) for _ in range(1 if meter.name == MEMORY else _CALLS)
+        ]
+        self._model = load_bytes(_library([self._meters[index] for index in self._steps], target), threads)
 
     def run(self, seconds: float = 0.5) -> None:
         """Measure for about ``seconds``, once at the least: what counts is the quickest of all calls."""
         end = time.perf_counter() + seconds
         while True:
-            steps = self._model.profile(repeat=1)
-            self._best = [min(best, step.seconds) for best, step in zip(self._best, steps, strict=True)]
+            for index, step in zip(self._steps, self._model.profile(repeat=1), strict=True):
+                self._best[index] = min(self._best[index], step.seconds)
             if time.perf_counter() >= end:
                 return
 
     @property
     def limits(self) -> Limits:
         """The limits, by what was measured until now."""
-        best: dict[str, float] = {}
+        work: defaultdict[str, float] = defaultdict(float)
+        times: defaultdict[str, float] = defaultdict(float)
         for meter, seconds in zip(self._meters, self._best, strict=True):
-            best[meter.name] = max(best.get(meter.name, 0.0), meter.work / seconds)
+            work[meter.name] += meter.work
+            times[meter.name] += seconds
+        best = {name: amount / times[name] for name, amount in work.items()}
         sizes = {name: size * (1 if name == "L3" else self._threads) for name, size in self._caches.items()}
         levels = [Level(name, sizes.get(name, 0), best[name]) for name in (*self._caches, MEMORY)]
         products: dict[str, float] = {name: best[name] for name in PRECISIONS}
@@ -139,9 +149,13 @@ class Probe:
             yield _Meter(precision, limit, limit.work(target), _operands(limit, target), limit.results(target))
         unit = ReadLimit.UNIT * threads
         for name, wanted in self._read_sizes().items():
-            size = max(1, wanted // unit) * unit
-            repeats = max(1, _READ_BYTES * threads // size)
-            yield _Meter(name, ReadLimit(size, threads, repeats), size * repeats, (), unit, size)
+            # Memory is read piece by piece, in short calls, each of which comes when caches have lost its piece.
+            pieces = _PIECES if name == MEMORY else 1
+            size = max(1, wanted // pieces // unit) * unit
+            repeats = 1 if name == MEMORY else max(1, _READ_BYTES * threads // size)
+            read = ReadLimit(size, threads, repeats)
+            for piece in range(pieces):
+                yield _Meter(name, read, size * repeats, (), unit, range(piece * size, (piece + 1) * size))
 
     def _read_sizes(self) -> dict[str, int]:
         """How many bytes to read for each level: well within it, well beyond the one before."""
@@ -156,14 +170,14 @@ class _Kernel(Protocol):
 
 @dataclass(frozen=True)
 class _Meter:
-    """A kernel and its arguments: constants, ``reads`` bytes of the arena, ``results`` bytes of the arena."""
+    """A kernel and its arguments: constants, the bytes that it ``reads`` of a large buffer, bytes of its results."""
 
     name: str
     kernel: _Kernel
     work: float
     constants: Sequence[np.ndarray]
     results: int
-    reads: int = 0
+    reads: range = range(0)
 
 
 def _operands(limit: Any, target: Target) -> list[np.ndarray]:
@@ -188,8 +202,8 @@ def _library(meters: Sequence[_Meter], target: Target) -> bytes:
             build.objects[symbol] = compile_object(meter.kernel.schedule(target), symbol, target)
         arguments = [build.constants.add(array) for array in meter.constants]
         if meter.reads:
-            arguments.append(Argument("arena", reads_at))
+            arguments.append(Argument("arena", reads_at + meter.reads.start))
         arguments.append(Argument("arena", 0))
         steps.append(Step(symbol, tuple(arguments), meter.name))
-    arena = reads_at + max(meter.reads for meter in meters)
+    arena = reads_at + max(meter.reads.stop for meter in meters)
     return build_library(build.plan([Program((), (), tuple(steps), arena)], "limits"))
