@@ -13,11 +13,11 @@ from sqc.ir import Value
 from sqc.schedules.epilogue import Epilogue, epilogue_of
 from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern
+from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function
-    from sqc.schedules.microkernel import Tile
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class MatrixProduct:
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
-        from sqc.schedules.microkernel import round_up, schedule_tiles, stage_scope
+        from sqc.schedules.microkernel import schedule_tiles, stage_scope
 
         product = dot(target)
         tile = tile or self.tiles(target)[0]
@@ -97,8 +97,6 @@ def _lower(pattern: Pattern, target: Target, rows: int, depth: int, columns: int
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        from sqc.schedules.microkernel import pack_bias, pack_weights
-
         return [
             pack_weights(constants[w].reshape(columns, depth), dot(target)),
             pack_bias(constants[bias]),

@@ -33,6 +33,10 @@ class Tile:
     block: int
     parts: int = 1
 
+    def __str__(self) -> str:
+        parts = f", {self.parts} parts" if self.parts > 1 else ""
+        return f"{self.rows}x{self.vectors}, blocks of {self.block} rows{parts}"
+
     @property
     def columns(self) -> int:
         """Channels of a register tile."""

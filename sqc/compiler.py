@@ -162,13 +162,17 @@ def compile(
         graph = quantize(graph, calibration, ranges=ranges, exclude=exclude, notes=notes, after=after)
     else:
         graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+    unfused = graph
     work = work_by_result(graph)
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
     sizes = (batch,) if isinstance(batch, int) else tuple(batch)
     if not sizes or any(size < 1 for size in sizes):
         raise CompileError(f"batch must be one or more positive numbers, not {batch!r}")
     build = Build(chosen)
-    programs = [build_program(_for_batch(graph, size, sizes), build, progress) for size in sizes]
+    programs = [
+        build_program(_for_batch(graph, size, sizes), build, progress, work_by_result(_for_batch(unfused, size, sizes)))
+        for size in sizes
+    ]
     report = report_of(graph, notes, work)
     plan = build.plan(programs, graph.name, quantization=_quantization(graph), report=report.to_dict())
     return CompiledModel(plan, report)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sqc.codegen.build import Build, symbol
+from sqc.codegen.describe import describe
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.errors import CompileError, InputError
@@ -91,15 +92,18 @@ class LoweredOp:
             for value in self.kernel.activations
         ]
         zeros = {value: np.zeros(value.type.shape, value.type.dtype) for value in self.operands}
-        for i, array in enumerate(self.kernel.pack({**zeros, **self.constants})):
+        packs = self.kernel.pack({**zeros, **self.constants})
+        for i, array in enumerate(packs):
             packed = self._packs_when_called
             arguments.append(parameter(f"packed{i}", type_of(array)) if packed else build.constants.add(array))
         arguments.append(Argument("output", 0))
         result = self.op.result
+        read = [value for value in self.kernel.activations if value not in self.constants]
+        work = describe(self.op, self.kernel, read, packs)
         program = Program(
             tuple(Tensor(name, type.dtype, type.shape) for name, type in inputs.items()),
             (Tensor(result.name, result.type.dtype, result.type.shape),),
-            (Step(symbol(self.kernel), tuple(arguments), self.op.kind),),
+            (Step(symbol(self.kernel), tuple(arguments), self.op.kind, work),),
             0,
         )
         return build.plan([program], self.op.kind)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqc.ir import Graph, Op
-from sqc.ops.cost import multiply_accumulates
+from sqc.ops.cost import multiply_accumulates, precision
 from sqc.passes.base import Notes
 
 
@@ -54,6 +54,14 @@ class Report:
         total = self.multiply_accumulates
         return sum(row.multiply_accumulates for row in self.rows if row.precision == "int8") / total if total else 1.0
 
+    def why(self, node: str, parts: Sequence[str]) -> str:
+        """Why the kernel of a row stayed in float, and why it was not fused with more; empty where neither is so."""
+        row = next((row for row in self.rows if (row.name, row.parts) == (node, tuple(parts))), None)
+        reasons = [row.reason] if row and row.reason else []
+        subject = f"{parts[0]} '{node}'"
+        reasons += [r.message for r in self.remarks if r.subject == subject and r.message.startswith("not fused")]
+        return "; ".join(reasons)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for the library's description and for JSON."""
         return {**asdict(self), "int8_share": self.int8_share}
@@ -81,27 +89,18 @@ def report_of(graph: Graph, notes: Notes, work: Mapping[str, int]) -> Report:
 
 def _row(op: Op, remarks: Iterable[Remark], work: Mapping[str, int]) -> Row:
     ops = op.body.ops if op.kind == "fused" else (op,)
-    precision = _precision(ops)
+    computed_in = precision(op)
     reason = ""
-    if precision == "float32":
+    if computed_in == "float32":
         reason = next((r.message for r in remarks if op.source and r.subject in (op.source, op.label())), _UNTOUCHED)
     return Row(
         op.source or op.result.name,
         tuple(part.kind for part in ops),
         op.result.type.shape,
-        precision,
+        computed_in,
         reason,
         sum(work.get(part.result.name, 0) for part in ops),
     )
 
 
 _UNTOUCHED = "float: it works on what float ops computed, or moves it"
-
-
-def _precision(ops: Iterable[Op]) -> str:
-    dtypes = {operand.type.dtype for op in ops for operand in op.operands[:1]}
-    return "int8" if dtypes & {"uint8", "int8", "int32"} else "quantize" if _quantizes(ops) else "float32"
-
-
-def _quantizes(ops: Iterable[Op]) -> bool:
-    return any(op.kind == "quantize" for op in ops)

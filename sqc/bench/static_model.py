@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqc.errors import ImportFailure, InputError
+from sqc.frontend.node import label
 
 PER_CHANNEL_OPSET = 13
 MODERN_IR = 8
 
 
 def static_model(path: Path, batch: int) -> bytes:
-    """The model at ``path`` with its open leading dimensions set to ``batch``.
+    """The model at ``path`` with its open leading dimensions set to ``batch``; nodes without a name get sqc's for them.
 
     Raises ImportFailure if the file is no ONNX model, InputError if the model fixes another batch.
     """
@@ -28,6 +29,8 @@ def static_model(path: Path, batch: int) -> bytes:
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, MODERN_IR)
+    for node in model.graph.node:
+        node.name = label(node)
 
     symbols: set[str] = set()
     for value in model.graph.input:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,13 +15,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sqc.bench.compare import Comparison
+    from sqc.bench.limits import Limits
+    from sqc.bench.session import Session
     from sqc.runtime import Model
 
 TOP_STEPS = 12
 
 
 @click.command(short_help="Time a model, alone or beside other engines.")
-@click.argument("model", type=INPUT)
+@click.argument("model", type=INPUT, required=False)
 @click.option("--calibration-data", type=INPUT, help="For an .onnx MODEL: an .npz with one array an input.")
 @click.option("--against", default="", metavar="ENGINES", help="onnxruntime,openvino: needs an .onnx MODEL.")
 @click.option("--input", "source", type=INPUT, help="Inputs to run on; default: calibration data, or random numbers.")
@@ -31,10 +34,13 @@ TOP_STEPS = 12
 @click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
 @click.option("--seconds", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Time for each engine.")
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Turns of each engine.")
+@click.option("--profile", "with_profile", is_flag=True, help="Each kernel beside the limit that binds it.")
+@click.option("--html", type=OUTPUT, help="Write the profile here, as a page with a roofline plot.")
+@click.option("--peak", is_flag=True, help="Measure the limits of this machine's cores; MODEL may be left out.")
 @click.option("--all-steps", is_flag=True, help="Show every step of the profile.")
 @click.option("--json", "json_path", type=OUTPUT, help="Write all figures here.")
 def command(
-    model: Path,
+    model: Path | None,
     calibration_data: Path | None,
     against: str,
     source: Path | None,
@@ -45,10 +51,20 @@ def command(
     ranges: str | None,
     seconds: float,
     rounds: int,
+    with_profile: bool,
+    html: Path | None,
+    peak: bool,
     all_steps: bool,
     json_path: Path | None,
 ) -> None:
     """Time MODEL: a library (.so), or an .onnx model that is compiled first and can be run by other engines too."""
+    if model is None:
+        if not peak or with_profile or html or against:
+            raise click.UsageError("give a MODEL; only --peak, the limits of this machine, does without one")
+        show_limits(target, threads, seconds, json_path)
+        return
+    if html:
+        import matplotlib  # noqa: F401 (tells now that it is missing, not after the measurements)
     import sqc
     from sqc.bench.compare import compare
     from sqc.bench.peers import load_peer
@@ -84,9 +100,10 @@ def command(
         session = Session(sqc.load(model))
     if source is not None:
         data = files.read_arrays(source, [spec.name for spec in session.model.inputs])
+    samples = choose_samples(session.model, data, batch)
     comparison = compare(
         session.model,
-        choose_samples(session.model, data, batch),
+        samples,
         session.rivals,
         name=model.name,
         threads=threads,
@@ -94,9 +111,70 @@ def command(
         seconds=seconds,
         rounds=rounds,
     )
-    print_comparison(comparison, None if all_steps else TOP_STEPS)
+    profiled = bool(with_profile or html)
+    print_comparison(comparison, 0 if profiled else None if all_steps else TOP_STEPS)
+    figures = comparison.to_dict()
+    if profiled:
+        figures["kernel_profile"] = show_profile(session, samples[0], threads, seconds, comparison.model, html)
+    elif peak:
+        figures["limits"] = measure_limits(str(session.model.description["target"]), threads, seconds).to_dict()
     if json_path:
-        files.write_json(json_path, comparison.to_dict())
+        files.write_json(json_path, figures)
+
+
+def show_limits(target: str, threads: int, seconds: float, json_path: Path | None) -> None:
+    """Measure and print the limits alone, and write them as JSON."""
+    from sqc.bench.machine import machine
+    from sqc.cli import files
+
+    limits = measure_limits(target, threads, seconds)
+    if json_path:
+        files.write_json(json_path, {"machine": machine(), "limits": limits.to_dict()})
+
+
+def measure_limits(target: str, threads: int, seconds: float) -> Limits:
+    """Measure the limits of this machine and print them."""
+    from sqc.bench.limits import Probe
+    from sqc.bench.tables import limits_table
+    from sqc.cli import ui
+    from sqc.schedules import Target
+
+    with ui.status("measuring the limits"):
+        probe = Probe(Target.parse(target), threads)
+        probe.run(seconds)
+    ui.show(limits_table(probe.limits))
+    return probe.limits
+
+
+def show_profile(
+    session: Session, sample: Mapping[str, np.ndarray], threads: int, seconds: float, name: str, html: Path | None
+) -> dict[str, Any]:
+    """Profile the session's model and print limits, kernels and depthwise layers; the figures for JSON."""
+    from sqc.bench.limits import Probe
+    from sqc.bench.machine import machine
+    from sqc.bench.profile import profile
+    from sqc.bench.tables import depthwise_table, kernels_table, limits_table
+    from sqc.cli import files, ui
+    from sqc.schedules import Target
+
+    with ui.status("profiling"):
+        probe = Probe(Target.parse(str(session.model.description["target"])), threads)
+        result = profile(session.model, sample, probe, session.rivals, threads=threads, seconds=seconds)
+    tables = [limits_table(result.limits), kernels_table(result)]
+    depthwise = depthwise_table(result)
+    if depthwise:
+        tables.append(depthwise)
+    for table in tables:
+        ui.show(table)
+    if html:
+        from sqc.bench.roofline import page
+
+        batch = next(iter(sample.values())).shape[0]
+        title = f"{name}, batch {batch}, {threads} thread(s), {machine()['processor']}"
+        with files.replacing(html) as temporary:
+            temporary.write_text(page(result, title, tables), encoding="utf-8")
+        ui.say(f"wrote {html}")
+    return result.to_dict()
 
 
 def choose_samples(model: Model, data: dict[str, np.ndarray] | None, batch: int | None) -> list[dict[str, np.ndarray]]:
@@ -117,7 +195,7 @@ def choose_samples(model: Model, data: dict[str, np.ndarray] | None, batch: int 
 
 
 def print_comparison(comparison: Comparison, steps: int | None = None) -> None:
-    """The latencies with the ratio to each engine, and the slowest ``steps`` steps of sqc's model."""
+    """The latencies with the ratio to each engine, and the slowest ``steps`` steps of sqc's model (None: all)."""
     from sqc.cli import ui
 
     out = ui.console()
@@ -132,6 +210,8 @@ def print_comparison(comparison: Comparison, steps: int | None = None) -> None:
             name, ui.milliseconds(timing.median), ui.milliseconds(timing.best), quartiles, str(timing.calls), ratio
         )
     out.print(table)
+    if steps == 0:
+        return
     total = sum(seconds for _, seconds in comparison.profile) or 1.0
     slowest = sorted(comparison.profile, key=lambda step: -step[1])[:steps]
     profile = ui.table("slowest steps of sqc's model", "step", "ms", "share", right=("ms", "share"))

@@ -15,6 +15,7 @@ COMMANDS = ("compile", "run", "bench", "inspect", "calibrate", "opt", "cache")
 EXTRAS = {
     "bench": ("onnxruntime", "openvino", "nncf"),
     "compile": ("onnx", "google", "tvm", "tvm_ffi"),
+    "report": ("matplotlib",),
 }
 """Which extra brings a package."""
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
-PIPE_WIDTH = 160
+    from sqc.bench.tables import Table as Content
+
+PIPE_WIDTH = 200
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -37,6 +39,16 @@ def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         result.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return result
+
+
+def show(content: Content) -> None:
+    """Print a table of figures; a sum stands apart."""
+    result = table(content.heading, *content.columns, right=content.right)
+    for index, row in enumerate(content.rows):
+        if content.summed and index == len(content.rows) - 1:
+            result.add_section()
+        result.add_row(*row)
+    console().print(result)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 import sqc
+from sqc.codegen.describe import describe
 from sqc.codegen.memory import ALIGNMENT, Buffer, lower_bound, plan_arena
 from sqc.codegen.objects import ObjectStore
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
@@ -91,8 +92,12 @@ def symbol(kernel: Kernel) -> str:
     return f"sqc_{kind}_{hashlib.sha256(kernel.key.encode()).hexdigest()[:16]}"
 
 
-def build_program(graph: Graph, build: Build, progress: Progress | None = None) -> Program:
+def build_program(
+    graph: Graph, build: Build, progress: Progress | None = None, products: Mapping[str, int] | None = None
+) -> Program:
     """Lower every op of ``graph`` and lay out its memory.
+
+    ``products`` tells the multiply-accumulates that count, by the names of the values that they compute.
 
     Raises CompileError, naming the op, if no kernel computes it.
     """
@@ -115,9 +120,12 @@ def build_program(graph: Graph, build: Build, progress: Progress | None = None) 
     steps = []
     for op, kernel in zip(ops, kernels, strict=True):
         arguments = [argument(value) for value in kernel.activations]
-        arguments += map(build.constants.add, kernel.pack(graph.constants))
+        packed = kernel.pack(graph.constants)
+        arguments += map(build.constants.add, packed)
         arguments.append(argument(kernel.result))
-        steps.append(Step(symbol(kernel), tuple(arguments), _step_name(op)))
+        read = [value for value in kernel.activations if aliases.get(value, value) not in graph.constants]
+        work = describe(op, kernel, read, packed, products)
+        steps.append(Step(symbol(kernel), tuple(arguments), _step_name(op), work))
     return Program(
         tuple(Tensor(value.name, value.type.dtype, value.type.shape) for value in graph.inputs),
         tuple(Tensor(name, value.type.dtype, value.type.shape) for name, value in graph.outputs.items()),

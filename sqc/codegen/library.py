@@ -87,7 +87,7 @@ def _description(plan: Plan) -> dict[str, object]:
         {
             "inputs": tensors(program.inputs),
             "outputs": tensors(program.outputs),
-            "steps": [step.name for step in program.steps],
+            "steps": [{"name": step.name, **(step.work.to_dict() if step.work else {})} for step in program.steps],
             "arena_bytes": program.arena_bytes,
             "live_bytes": program.live_bytes,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from sqc.errors import CompileError
@@ -36,12 +36,56 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a step does in one run, for profiles.
+
+    `node` and `parts` are those of its row in the report, `sources` all nodes of the user's model that it computes;
+    `op` names it for people; `window` has the extents of a convolution's or a pool's kernel; `kernel` is the kind of
+    loops and `schedule` how they are tiled. `read_bytes` and
+    `written_bytes` are of activations, each counted once, `constant_bytes` of weights and the like.
+    """
+
+    node: str
+    parts: tuple[str, ...]
+    sources: tuple[str, ...]
+    op: str
+    window: tuple[int, ...]
+    kernel: str
+    schedule: str
+    precision: str
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    multiply_accumulates: int
+    read_bytes: int
+    written_bytes: int
+    constant_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for the library's description."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Work:
+        """What :meth:`to_dict` gave, also by way of JSON; further entries don't matter. Raises KeyError."""
+        values = {field.name: data[field.name] for field in fields(Work)}
+        lists = {name: tuple(values[name]) for name in ("parts", "sources", "window")}
+        return Work(
+            **{**values, **lists, "inputs": tuple(map(_tensor, data["inputs"])), "output": _tensor(data["output"])}
+        )
+
+
+def _tensor(data: Mapping[str, Any]) -> Tensor:
+    return Tensor(data["name"], data["dtype"], tuple(data["shape"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a kernel. `symbol` is its global symbol in TVM, `name` what profiles call it."""
+    """One call of a kernel. `symbol` is its global symbol in TVM, `name` what the runtime calls it."""
 
     symbol: str
     arguments: tuple[Argument, ...]
     name: str
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an op costs: its multiply-accumulates."""
+"""What an op costs: its multiply-accumulates, and in which precision they are."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ def multiply_accumulates(op: Op) -> int:
     if op.kind not in _PRODUCTS:
         return 0
     return op.result.type.size * math.prod(op.operands[1].type.shape[1:])
+
+
+def precision(op: Op) -> str:
+    """What an op, alone or fused, computes in: ``int8``, ``quantize`` (on its way there from float) or ``float32``."""
+    ops = op.body.ops if op.kind == "fused" else (op,)
+    dtypes = {operand.type.dtype for part in ops for operand in part.operands[:1]}
+    if dtypes & {"uint8", "int8", "int32"}:
+        return "int8"
+    return "quantize" if any(part.kind == "quantize" for part in ops) else "float32"

@@ -52,7 +52,7 @@ class Variant:
         self.handle = handle
         self.inputs = specs(description["inputs"])
         self.outputs = specs(description["outputs"])
-        self.steps = tuple(str(step) for step in description["steps"])
+        self.steps = tuple(str(step["name"]) for step in description["steps"])
         self.shapes = tuple(spec.shape for spec in self.inputs)
         # Addresses go to C as packed bytes: quicker than a ctypes array, and private to the call.
         self.pack_inputs = struct.Struct(f"{len(self.inputs)}P").pack

@@ -35,6 +35,7 @@ def test_open_batch_is_set(tmp_path: Path) -> None:
     model = onnx.load_from_string(static_model(write(tmp_path / "m.onnx", "N"), 8))
     assert shape(model.graph.input[0]) == [8, 4]
     assert shape(model.graph.output[0]) == [8, 2]
+    assert [node.name for node in model.graph.node] == ["MatMul:y"]
     onnx.checker.check_model(model, full_check=True)
 
 

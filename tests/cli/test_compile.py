@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,54 @@ def test_bench(sqc: Sqc, library: Path, tmp_path: Path) -> None:
     assert figures["profile"]
     result = sqc("bench", library, "--batch", 3)
     assert (result.exit_code, result.output) == (1, "Error: the library was compiled for batch 1, 4, not 3\n")
+
+
+@pytest.fixture
+def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that are measured in no time."""
+    sizes = {"L1": 16 << 10, "L2": 32 << 10, "L3": 256 << 10}
+    monkeypatch.setattr("sqc.bench.limits.cache_sizes", lambda: sizes)
+
+
+@pytest.mark.usefixtures("small_caches")
+def test_bench_profile(sqc: Sqc, library: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    output, page = tmp_path / "out.json", tmp_path / "out.html"
+    quick = ("--batch", 4, "--seconds", 0.02, "--rounds", 2)
+    result = sqc("bench", library, *quick, "--profile", "--html", page, "--json", output)
+    assert result.exit_code == 0, result.output
+    for word in ("int8 products", "reading L1", "computes", "schedule", "GMAC/s", "GB/s", "conv1", f"wrote {page}"):
+        assert word in result.output
+    kernels = json.loads(output.read_text())["kernel_profile"]["kernels"]
+    assert sum(kernel["multiply_accumulates"] for kernel in kernels) == 4 * 456_704
+    assert "<svg" in page.read_text()
+
+
+@pytest.mark.usefixtures("small_caches")
+def test_bench_peak(sqc: Sqc, library: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    quick = ("--seconds", 0.02, "--rounds", 2, "--json", output)
+    result = sqc("bench", "--peak", "--threads", 2, *quick)
+    assert result.exit_code == 0, result.output
+    assert json.loads(output.read_text())["limits"]["threads"] == 2
+    result = sqc("bench", library, "--peak", *quick)
+    assert result.exit_code == 0, result.output
+    assert json.loads(output.read_text())["limits"]["products"]["int8"] > 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("--profile",), ("--peak", "--html", "out.html")], ids=str)
+def test_bench_needs_a_model(sqc: Sqc, arguments: tuple[str, ...]) -> None:
+    result = sqc("bench", *arguments)
+    assert result.exit_code == 2
+    assert "give a MODEL" in result.output
+
+
+def test_bench_html_needs_matplotlib(sqc: Sqc, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = sqc("bench", library, "--html", tmp_path / "out.html")
+    assert result.exit_code == 1
+    assert "matplotlib is not installed: pip install 'sqc[report]'" in result.output
+    assert not (tmp_path / "out.html").exists()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -23,12 +23,12 @@ from sqc.schedules import (
     epilogue,
     fully_connected,
     injective,
-    microkernel,
     views,
     windows,
 )
 from sqc.schedules._tvm import te
 from sqc.schedules.epilogue import EpilogueConstants
+from sqc.schedules.intrinsics import packs
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.views import View
 
@@ -255,7 +255,8 @@ def weights_swapped_in_the_tail_of_their_depth(patch: Patch) -> None:
         packed[..., -1, :, :] = packed[..., -1, :, ::-1].copy()
         return packed
 
-    wrap(patch, microkernel, "pack_weights", pack)
+    for module in (fully_connected, conv2d):
+        wrap(patch, module, "pack_weights", pack)
 
 
 @fault
@@ -263,18 +264,50 @@ def least_weight_saturated(patch: Patch) -> None:
     change_packed(patch, lambda arrays: with_entry(arrays, 0, lambda w: np.maximum(w, -127)), *ANCHORS)
 
 
+@fault
+def sums_taken_for_moderate(patch: Patch) -> None:
+    patch.setattr(epilogue, "_moderate", lambda terms, multipliers: True)
+
+
+@fault
+def packs_left_in_the_order_of_registers(patch: Patch) -> None:
+    def packed(original: Callable[..., Any], parts: Any, *rest: Any) -> Any:
+        return original([parts[0], *parts[:0:-1]] if len(parts) > 2 else parts[::-1], *rest)
+
+    wrap(patch, packs, "_packed", packed)
+
+
+@fault
+def shared_rows_without_their_shift(patch: Patch) -> None:
+    def pack(original: Callable[..., Any], w: np.ndarray, window: Any, format: Any) -> np.ndarray:
+        packed = original(w, window, format)
+        packed[:, 1:] = packed[:, :1]
+        return packed
+
+    wrap(patch, depthwise, "pack_columns", pack)
+
+
+@fault
+def joined_taps_one_off(patch: Patch) -> None:
+    def extent(original: Callable[..., Any], x: Any, window: Any, *rest: Any) -> Any:
+        before = (window.before[0], window.before[1] + 1)
+        return original(x, dataclasses.replace(window, before=before), *rest)
+
+    wrap(patch, conv2d, "stage_rows", extent)
+
+
 # Shapes, places, memory ----------------------------------------------------------------------------------------------
 
 
 @fault
 def last_row_missing(patch: Patch) -> None:
-    def schedule(original: Callable[..., Any], problem: fully_connected.MatrixProduct, target: Any) -> Any:
+    def schedule(original: Callable[..., Any], problem: fully_connected.MatrixProduct, *how: Any) -> Any:
         structure = problem.epilogue
         if problem.rows == 1 or structure.operands:
-            return original(problem, target)
+            return original(problem, *how)
         shape = (problem.rows - 1, problem.columns)
         steps = dataclasses.replace(structure, shape=shape)
-        return original(dataclasses.replace(problem, rows=problem.rows - 1, epilogue=steps), target)
+        return original(dataclasses.replace(problem, rows=problem.rows - 1, epilogue=steps), *how)
 
     wrap(patch, fully_connected.MatrixProduct, "schedule", schedule)
 

@@ -33,12 +33,18 @@ CAUGHT_BY = {
     "table_indexed_by_signed_bytes": 6,
     "weights_swapped_in_the_tail_of_their_depth": 6,
     "least_weight_saturated": 5,
+    "sums_taken_for_moderate": 22,
+    "packs_left_in_the_order_of_registers": 9,
+    "shared_rows_without_their_shift": 76,
+    "joined_taps_one_off": 14,
     "last_row_missing": 3,
     "concat_off_by_one": 3,
     "permutation_inverted": 3,
     "memory_reused_a_step_too_early": 3,
 }
 """A seed for each fault; ``python -m tests.promise.test_faults`` finds others after a change of the generator."""
+ISA = {"packs_left_in_the_order_of_registers": ("avx512_vnni", "avx512_vbmi")}
+"""Faults in code for these instruction sets alone."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +71,9 @@ def test_without_a_fault_nothing_differs(seed: int) -> None:
     assert check(seed, Setting.of(seed)) == []
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.isa(*ISA[name])) if name in ISA else name for name in FAULTS]
+)
 def test_fault_is_caught(name: str) -> None:
     assert is_caught(name, CAUGHT_BY[name])
 

@@ -65,7 +65,7 @@ def test_description_without_loading(path: Path) -> None:
     description = read_description(path)
     assert description["target"] == "test"
     assert description["inputs"] == [{"name": "x", "dtype": "uint8", "shape": [64, 256]}]
-    assert description["variants"][0]["steps"] == ["first", "second"]
+    assert description["variants"][0]["steps"] == [{"name": "first"}, {"name": "second"}]
     assert description["number_rules"] == 1
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.schedules.cases import Case, check
-
-TARGETS = ["x86-64-v3", "avx512vnni-emulated"]
+from tests.targets import TARGETS
 
 
 @dataclass(frozen=True)

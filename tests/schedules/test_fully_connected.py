@@ -6,8 +6,7 @@ import pytest
 
 from sqc.schedules import Kernel, Target, lower
 from tests.schedules.cases import Case, check
-
-TARGETS = ["x86-64-v3", "avx512vnni-emulated"]
+from tests.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -41,6 +41,9 @@ class Peer(Protocol):
     def load(self, model: Any, threads: int) -> Runner:
         """A runner for a float model as bytes, or for what ``quantize`` gave."""
 
+    def profile(self, model: Any, sample: Feeds, threads: int, runs: int) -> dict[str, float]:
+        """Seconds that each layer of a model takes, by the engine's own profiler and names, over ``runs`` runs."""
+
 
 def load_peer(name: str) -> Peer:
     """The engine called ``name``. Raises InputError for an unknown one or if it is not installed."""

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
+from sqc.bench.measure import midmean
 from sqc.bench.peers import Feeds, Peer, Runner
+
+_NODE = "_kernel_time"
+"""What the profiler appends to the name of a node."""
 
 
 class OnnxRuntimeRunner:
     """A session with one binding for each sample; all of them share the output buffers."""
 
     def __init__(self, model: bytes, threads: int) -> None:
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = _session(model, _options(threads))
         self._bindings: list[ort.IOBinding] = []
         self._outputs: dict[str, ort.OrtValue] = {}
 
@@ -47,6 +47,20 @@ class OnnxRuntimeRunner:
         return {name: np.array(value.numpy()) for name, value in self._outputs.items()}
 
 
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxRuntime:
     name = "onnxruntime"
     version = str(ort.__version__)
@@ -56,6 +70,23 @@ class OnnxRuntime:
 
     def load(self, model: bytes, threads: int) -> Runner:
         return OnnxRuntimeRunner(model, threads)
+
+    def profile(self, model: bytes, sample: Feeds, threads: int, runs: int) -> dict[str, float]:
+        options = _options(threads)
+        options.enable_profiling = True
+        times: defaultdict[str, list[float]] = defaultdict(list)
+        with tempfile.TemporaryDirectory(prefix="sqc-bench-") as folder:
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = _session(model, options)
+            for _ in range(runs + 1):
+                session.run(None, dict(sample))
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        for event in events:
+            if event["cat"] == "Node" and event["name"].endswith(_NODE):
+                times[event["name"].removesuffix(_NODE)].append(event["dur"] * 1e-6)
+        # The first run is for warming up; nodes of equal names are counted together.
+        calls = {name: len(seconds) // (runs + 1) for name, seconds in times.items()}
+        return {name: calls[name] * midmean(seconds[calls[name] :]) for name, seconds in times.items() if calls[name]}
 
 
 def quantize(model: bytes, calibration: Sequence[Feeds]) -> bytes:

@@ -6,21 +6,22 @@ import contextlib
 import io
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import openvino as ov
 
+from sqc.bench.measure import midmean
 from sqc.bench.peers import Feeds, Peer, Runner
 
 
 class OpenVinoRunner:
     """One infer request for each sample, with its tensors set; all of them share the output buffers."""
 
-    def __init__(self, model: ov.Model, threads: int, hints: dict[str, Any] | None = None) -> None:
-        config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **(hints or {})}
-        self._compiled = ov.Core().compile_model(model, "CPU", config)
+    def __init__(self, model: ov.Model, threads: int, hints: dict[str, Any]) -> None:
+        self._compiled = _compile(model, threads, hints)
         self._requests: list[ov.InferRequest] = []
         self._inputs: list[np.ndarray] = []
         self._outputs: dict[str, np.ndarray] = {}
@@ -47,6 +48,19 @@ class OpenVinoRunner:
         return {name: buffer.copy() for name, buffer in self._outputs.items()}
 
 
+def _compile(model: ov.Model, threads: int, hints: dict[str, Any]) -> ov.CompiledModel:
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **hints}
+    return ov.Core().compile_model(model, "CPU", config)
+
+
+def _read(model: bytes | ov.Model) -> tuple[ov.Model, dict[str, Any]]:
+    """A model with the hints that it needs."""
+    if isinstance(model, bytes):
+        # Without the hint, processors with bfloat16 arithmetic would use that.
+        return ov.Core().read_model(model), {"INFERENCE_PRECISION_HINT": "f32"}
+    return model, {}
+
+
 class OpenVino:
     name = "openvino"
     version = str(ov.__version__).partition("-")[0]
@@ -55,10 +69,23 @@ class OpenVino:
         return quantize(model, calibration)
 
     def load(self, model: bytes | ov.Model, threads: int) -> Runner:
-        if isinstance(model, bytes):
-            # Without the hint, processors with bfloat16 arithmetic would use that.
-            return OpenVinoRunner(ov.Core().read_model(model), threads, {"INFERENCE_PRECISION_HINT": "f32"})
-        return OpenVinoRunner(model, threads)
+        read, hints = _read(model)
+        return OpenVinoRunner(read, threads, hints)
+
+    def profile(self, model: bytes | ov.Model, sample: Feeds, threads: int, runs: int) -> dict[str, float]:
+        read, hints = _read(model)
+        request = _compile(read, threads, {**hints, "PERF_COUNT": True}).create_infer_request()
+        times: defaultdict[str, list[float]] = defaultdict(list)
+        request.infer(dict(sample))
+        for _ in range(runs):
+            request.infer(dict(sample))
+            run: defaultdict[str, float] = defaultdict(float)
+            for layer in request.profiling_info:
+                if layer.status == ov.ProfilingInfo.Status.EXECUTED:
+                    run[layer.node_name] += layer.real_time.total_seconds()
+            for name, seconds in run.items():
+                times[name].append(seconds)
+        return {name: midmean(seconds) for name, seconds in times.items()}
 
 
 def quantize(model: bytes, calibration: Sequence[Feeds]) -> ov.Model:

@@ -1,0 +1,14 @@
+"""The targets that kernels are tested for."""
+
+from __future__ import annotations
+
+import pytest
+
+EVERYWHERE = ["x86-64-v3", "avx512vnni-emulated"]
+"""What every machine with AVX2 can run."""
+TARGETS = [
+    *EVERYWHERE,
+    pytest.param("cascadelake", marks=pytest.mark.isa("avx512_vnni")),
+    pytest.param("icelake-server", marks=pytest.mark.isa("avx512_vnni", "avx512_vbmi")),
+]
+"""With what only processors with AVX-512 VNNI can run."""
