@@ -9,6 +9,6 @@ EVERYWHERE = ["x86-64-v3", "avx512vnni-emulated"]
 TARGETS = [
     *EVERYWHERE,
     pytest.param("cascadelake", marks=pytest.mark.isa("avx512_vnni")),
-    pytest.param("icelake-server", marks=pytest.mark.isa("avx512_vnni", "avx512_vbmi")),
+    pytest.param("icelake-server", marks=pytest.mark.isa("avx512_vnni", "avx512vbmi")),
 ]
 """With what only processors with AVX-512 VNNI can run."""

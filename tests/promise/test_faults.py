@@ -43,7 +43,7 @@ CAUGHT_BY = {
     "memory_reused_a_step_too_early": 3,
 }
 """A seed for each fault; ``python -m tests.promise.test_faults`` finds others after a change of the generator."""
-ISA = {"packs_left_in_the_order_of_registers": ("avx512_vnni", "avx512_vbmi")}
+ISA = {"packs_left_in_the_order_of_registers": ("avx512_vnni", "avx512vbmi")}
 """Faults in code for these instruction sets alone."""
 
 
