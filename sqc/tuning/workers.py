@@ -85,6 +85,8 @@ class Workers:
     """Runs jobs in worker processes: one on this machine, or one for every free server of a tracker.
 
     Use it as a context. ``tracker`` is HOST:PORT of a tracker of TVM's RPC, ``key`` what its servers are called there.
+    A candidate that crashes takes a server with it, since those of TVM do not outlive their sessions' crashes: let a
+    service manager start them again.
     """
 
     def __init__(self, tracker: str | None = None, key: str = "") -> None:
