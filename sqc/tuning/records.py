@@ -122,8 +122,12 @@ class Records:
 
     @property
     def tiles(self) -> dict[str, Tile]:
-        """The tile of each workload, for the compiler; where several lines speak of one, the last holds."""
-        return {entry.workload: entry.tile for entry in self.entries if isinstance(entry, Choice)}
+        """The tile of each workload, for the compiler; where several lines speak of one, the last holds.
+
+        Workloads that stayed with the model's choice are left out, so that a later version's model may choose better.
+        """
+        last = {entry.workload: entry for entry in self.entries if isinstance(entry, Choice)}
+        return {workload: choice.tile for workload, choice in last.items() if choice.tile != choice.untuned}
 
 
 def tuned_tiles(records: RecordsFile | Records | None) -> dict[str, Tile]:

@@ -42,6 +42,8 @@ def test_round_trip(path: Path) -> None:
     assert again.trials(TRIAL.workload, (1,), UNTUNED) == {OTHER: TRIAL}
     assert again.choice(TRIAL.workload, (1,), UNTUNED) == CHOICE
     assert again.tiles == {TRIAL.workload: OTHER}
+    again.append(replace(CHOICE, tile=UNTUNED))
+    assert Records(path, VERSIONS).tiles == {}
 
 
 def test_keys(path: Path) -> None:
