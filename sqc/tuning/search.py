@@ -196,9 +196,7 @@ class OpTuning:
         good = [trial for trial in trials if not trial.error]
         untuned = statistics.median(trial.untuned_seconds for trial in good) if good else 0.0
         ratios = [trial.ratio * untuned for trial in good] or [0.0]
-        ratio, tile, note = (
-            (choice.ratio, choice.tile, choice.note) if choice else (1.0, task.tiles[0], "not tuned yet")
-        )
+        ratio, tile, note = (choice.ratio, choice.tile, choice.note) if choice else (1.0, task.tiles[0], "")
         return OpTuning(
             name,
             count,

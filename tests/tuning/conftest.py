@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import sqc
 from sqc.ir import Quantization, TensorType
 from sqc.lowering import lower
 from sqc.schedules import Target
 from sqc.tuning.task import Task
+from tests.cli.conftest import DIGITS
+from tests.cli.conftest import calibration_file as calibration_file
+
+
+@pytest.fixture
+def integer_graph(calibration_file: Path) -> sqc.ir.Graph:
+    """The digits model, quantized."""
+    graph = sqc.import_onnx(DIGITS)
+    return sqc.quantize(graph, sqc.calibrate(graph, [np.load(calibration_file)["image"]]))
 
 
 @pytest.fixture

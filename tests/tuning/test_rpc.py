@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import sqc
 from sqc.errors import TuningError
 from sqc.tuning import workers
 from sqc.tuning.records import Records, Trial
@@ -104,6 +105,14 @@ def test_one_server_dies(cluster: Cluster, task: Task, tmp_path: Path, monkeypat
         with pytest.raises(TuningError, match=f"no server left for key '{KEY}': none is registered"):
             search(task, records, measurer, count=16)
     assert len(Records(records.path).entries) == len(records.entries) >= 13
+
+
+def test_a_model(cluster: Cluster, integer_graph: sqc.ir.Graph, tmp_path: Path) -> None:
+    tuning = sqc.tune(
+        integer_graph, records=tmp_path / "records", candidates=3, threads=2, tracker=cluster.address, key=KEY
+    )
+    assert tuning.finished and not tuning.whole
+    assert sum(op.tried for op in tuning.ops) >= 9 and not any(op.failed for op in tuning.ops)
 
 
 def test_no_tracker(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

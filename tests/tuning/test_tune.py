@@ -18,7 +18,6 @@ from sqc.ir import Quantization, TensorType
 from sqc.schedules import Target
 from sqc.tuning import Choice, Records, Trial, tune_op
 from tests.cli.conftest import DIGITS, Sqc
-from tests.cli.conftest import calibration_file as calibration_file
 from tests.cli.conftest import sqc as sqc_command  # noqa: F401
 
 X = TensorType((40, 32), "uint8", Quantization.per_tensor(0.125, 3))
@@ -28,12 +27,6 @@ OPERANDS = (X, TensorType((48, 32), "int8"), TensorType((48,), "int32"))
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "tuning.records"
-
-
-@pytest.fixture
-def integer_graph(calibration_file: Path) -> sqc.ir.Graph:
-    graph = sqc.import_onnx(DIGITS)
-    return sqc.quantize(graph, sqc.calibrate(graph, [np.load(calibration_file)["image"]]))
 
 
 def choose_others(graph: sqc.ir.Graph, path: Path) -> int:
@@ -90,6 +83,13 @@ def test_choices_that_do_not_pay_are_withdrawn(integer_graph: sqc.ir.Graph, path
     assert withdrawn and not any(op.changed for op in withdrawn)
     assert len(Records(path).entries) == count + len(withdrawn)
     assert [model.ratio <= 1.01 for model in tuning.whole] == [True]
+
+
+def test_several_threads_and_batches(integer_graph: sqc.ir.Graph, path: Path) -> None:
+    arguments = {"records": path, "batch": (1, 3), "threads": (1, 2), "candidates": 2}
+    tuning = sqc.tune(integer_graph, **arguments, time_budget=1.0)
+    assert [(model.batch, model.threads) for model in tuning.whole] == [(1, 1), (1, 2), (3, 1), (3, 2)]
+    assert not tuning.finished and sum(op.count for op in tuning.ops) == 8
 
 
 def test_an_interrupted_search_keeps_what_it_found(integer_graph: sqc.ir.Graph, path: Path) -> None:
