@@ -268,10 +268,10 @@ def least_weight_saturated(patch: Patch) -> None:
 
 @fault
 def last_row_missing(patch: Patch) -> None:
-    def schedule(original: Callable[..., Any], problem: fully_connected.MatrixProduct, target: Any) -> Any:
+    def schedule(original: Callable[..., Any], problem: fully_connected.MatrixProduct, target: Any, tile: Any) -> Any:
         structure = problem.epilogue
         if problem.rows == 1 or structure.operands:
-            return original(problem, target)
+            return original(problem, target, tile)
         shape = (problem.rows - 1, problem.columns)
         steps = dataclasses.replace(structure, shape=shape)
         return original(dataclasses.replace(problem, rows=problem.rows - 1, epilogue=steps), target)
