@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from sqc.calibration import DEFAULT_SEARCH
 from sqc.errors import InputError
 from sqc.ir import Graph
 from sqc.runtime import Model
-from sqc.tuning import Records
+
+if TYPE_CHECKING:
+    from sqc.tuning import Records
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Tells the user what is going on for as long as the context is open."""

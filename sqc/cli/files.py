@@ -91,7 +91,7 @@ def calibration_batches(path: Path, graph: Graph) -> list[dict[str, np.ndarray]]
 
 
 def read_records(path: Path | None) -> Records | None:
-    """The tuning records of a file; says which lines are damaged. Raises RecordsError."""
+    """The tuning records of a file; says which lines are damaged, and if none holds here. Raises RecordsError."""
     if path is None:
         return None
     from sqc.cli import ui
@@ -100,6 +100,9 @@ def read_records(path: Path | None) -> Records | None:
     records = Records(path)
     if records.damaged:
         ui.warn(f"{path}: skipped damaged lines: {', '.join(map(str, records.damaged))}")
+    if not records.entries:
+        made = ", ".join(f"{name} {version}" for name, version in records.versions.items())
+        ui.warn(f"{path}: no record was made with {made}; run `sqc tune` again")
     return records
 
 

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -174,8 +174,9 @@ def differs(task: Task, tile: Tile, threads: tuple[int, ...], measurer: Measurer
 class OpTuning:
     """One op after tuning: ``count`` ops of the model share its kernel.
 
-    Times are of the kernel alone, in seconds at the first number of threads; ``best``, ``median`` and ``worst`` are of
-    all candidates tried, 0 without any.
+    ``untuned`` is the time of the kernel alone, in seconds at the first number of threads; the other times are that
+    times their ratio over all numbers of threads. ``best``, ``median`` and ``worst`` are of all candidates tried, as
+    first read; 0 without any.
     """
 
     name: str
@@ -216,4 +217,4 @@ class OpTuning:
         """For JSON; times in milliseconds."""
         times = {f"{name}_ms": getattr(self, name) * 1e3 for name in ("untuned", "tuned", "best", "median", "worst")}
         plain = {name: getattr(self, name) for name in ("name", "count", "tried", "failed", "changed", "note")}
-        return {**plain, **times, "tile": vars(self.tile)}
+        return {**plain, **times, "tile": asdict(self.tile)}

@@ -151,6 +151,9 @@ def test_command(sqc_command: Sqc, calibration_file: Path, path: Path, tmp_path:
         stream.write(b"damaged\n")
     result = sqc_command("compile", *common, "--records", path, "-o", tmp_path / "model.so")
     assert result.exit_code == 0 and "skipped damaged lines" in result.output, result.output
+    (tmp_path / "empty").touch()
+    result = sqc_command("compile", *common, "--records", tmp_path / "empty", "-o", tmp_path / "model.so")
+    assert result.exit_code == 0 and "no record was made with tvm" in result.output, result.output
     result = sqc_command("bench", *common, "--records", path, "--seconds", "0.05")
     assert result.exit_code == 0, result.output
 
