@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -31,9 +32,15 @@ def lower(
     kernel = _lower(op, target, constants)
     if not isinstance(kernel.problem, Tunable):
         return kernel
-    tiles = kernel.problem.tiles(target)
+    tiles = _tiles(kernel.problem, target)
     tile = tuned.get(kernel.workload)
     return replace(kernel, tile=tile if tile in tiles else tiles[0])
+
+
+@lru_cache(maxsize=128)
+def _tiles(problem: Tunable, target: Target) -> list[Tile]:
+    # Estimating thousands of tiles takes longer than all else here, and models repeat their layers.
+    return problem.tiles(target)
 
 
 def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Kernel:

@@ -127,13 +127,15 @@ def register_intrinsic(name: str, description: Function, implementation: Functio
     return name
 
 
-def compile_object(scheduled: Function, symbol: str, target: Target) -> bytes:
+def compile_object(scheduled: Function, symbol: str, target: Target, *, tensors: bool = False) -> bytes:
     """The relocatable object of a kernel. Its bytes depend on the arguments alone.
+
+    With ``tensors`` its arguments are TVM's tensors instead of raw pointers: what TVM's RPC can call.
 
     It refers to the data symbols ``__TVMBackendParallelLaunch`` (if a loop is parallel) and
     ``__TVMBackendAllocWorkspace``/``FreeWorkspace`` (if it has large scratch buffers), which the host fills.
     """
-    library = _library(scheduled, symbol, target)
+    library = _library(scheduled, symbol, target, tensors=tensors)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path), "o")
@@ -158,10 +160,10 @@ def jit(scheduled: Function, target: Target) -> Callable[..., None]:
     return run
 
 
-def _library(scheduled: Function, symbol: str, target: Target) -> Any:
+def _library(scheduled: Function, symbol: str, target: Target, *, tensors: bool = False) -> Any:
     host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes), "cl-opt": list(_LLVM_OPTIONS)}
     tvm_target = tvm.target.Target(host, host=host)
-    raw = _take_pointers(scheduled).with_attr("global_symbol", symbol)
+    raw = (scheduled if tensors else _take_pointers(scheduled)).with_attr("global_symbol", symbol)
     vbmi, wide = ("avx512" + name in target.cpu_features for name in ("vbmi", "bw"))
     lowered = tvm.ir.transform.Sequential(_passes(tvm_target, vbmi=vbmi, wide=wide))(tvm.IRModule({symbol: raw}))
     return tvm.get_global_func("target.build.llvm")(lowered, tvm_target)

@@ -37,6 +37,8 @@ class Tunable(Problem, Protocol):
         """The scheduled function with ``tile``, or with the model's choice."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class Kernel:

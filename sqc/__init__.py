@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqc.lowering import lower as lower
     from sqc.runtime import Model as Model
     from sqc.runtime import load as load
+    from sqc.tuning import tune as tune
 
 _LAZY = {
     "calibrate": "sqc.compiler",
@@ -31,6 +32,7 @@ _LAZY = {
     "lower": "sqc.lowering",
     "Model": "sqc.runtime",
     "quantize": "sqc.compiler",
+    "tune": "sqc.tuning",
 }
 
 __all__ = ["NUMBER_RULES", "SqcError", "__version__", *_LAZY]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from sqc.report import Report, report_of, work_by_result
 from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
 from sqc.schedules import Target
+
+if TYPE_CHECKING:
+    from sqc.tuning.records import Records
 
 Batch: TypeAlias = np.ndarray | Mapping[str, np.ndarray]
 AfterPass: TypeAlias = Callable[[Pass, Graph], None]
@@ -141,6 +144,7 @@ def compile(
     batch: int | Sequence[int] = 1,
     ranges: str = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
+    records: str | os.PathLike[str] | Records | None = None,
     after: AfterPass | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
@@ -148,34 +152,68 @@ def compile(
 
     ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, or a float graph alone,
     which is then compiled in float. ``batch`` is the leading dimension, or several, of which the library holds a
-    variant each over the same weights. ``after`` sees the graph after every pass; ``progress`` counts kernels.
+    variant each over the same weights. ``records`` is a file of tuning records (see :func:`sqc.tune`), whose tiles
+    go before the model's choice. ``after`` sees the graph after every pass; ``progress`` counts kernels.
 
-    Raises CompileError if an op has no kernel for the target, or GraphError if the model fixes another batch.
+    Raises CompileError if an op has no kernel for the target, GraphError if the model fixes another batch, or
+    RecordsError for unreadable records.
     """
+    from sqc.tuning.records import tuned_tiles
+
     chosen = Target.parse(target)
     notes = Notes()
-    verify(graph)
-    if is_quantized(graph):
-        if calibration is not None:
-            raise CompileError("the graph is quantized already: compile it without a calibration")
-    elif calibration is not None:
-        graph = quantize(graph, calibration, ranges=ranges, exclude=exclude, notes=notes, after=after)
-    else:
-        graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
-    unfused = graph
+    graph = _quantized(graph, calibration, ranges, exclude, notes, after)
     work = work_by_result(graph)
+    counts = [work_by_result(variant) for variant in _variants(graph, batch)]
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
-    sizes = (batch,) if isinstance(batch, int) else tuple(batch)
-    if not sizes or any(size < 1 for size in sizes):
-        raise CompileError(f"batch must be one or more positive numbers, not {batch!r}")
-    build = Build(chosen)
+    build = Build(chosen, tuned_tiles(records))
     programs = [
-        build_program(_for_batch(graph, size, sizes), build, progress, work_by_result(_for_batch(unfused, size, sizes)))
-        for size in sizes
+        build_program(variant, build, progress, products)
+        for variant, products in zip(_variants(graph, batch), counts, strict=True)
     ]
     report = report_of(graph, notes, work)
     plan = build.plan(programs, graph.name, quantization=_quantization(graph), report=report.to_dict())
     return CompiledModel(plan, report)
+
+
+def fused_variants(
+    graph: Graph,
+    calibration: Calibration | None = None,
+    *,
+    batch: int | Sequence[int] = 1,
+    ranges: str = DEFAULT_SEARCH,
+    exclude: Iterable[str] = (),
+) -> list[Graph]:
+    """The graphs whose ops :func:`compile` makes kernels for, one for each batch size. Raises like it."""
+    graph = _quantized(graph, calibration, ranges, exclude, Notes(), None)
+    return _variants(pipeline.run(pipeline.FUSION, graph), batch)
+
+
+def _quantized(
+    graph: Graph,
+    calibration: Calibration | None,
+    ranges: str,
+    exclude: Iterable[str],
+    notes: Notes,
+    after: AfterPass | None,
+) -> Graph:
+    """What is compiled: the quantized graph, or the float one where there is no calibration."""
+    verify(graph)
+    if is_quantized(graph):
+        if calibration is not None:
+            raise CompileError("the graph is quantized already: compile it without a calibration")
+        return graph
+    if calibration is not None:
+        return quantize(graph, calibration, ranges=ranges, exclude=exclude, notes=notes, after=after)
+    return pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+
+
+def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:
+    """``graph`` at every batch size. Raises CompileError for none, or one that is not positive."""
+    sizes = (batch,) if isinstance(batch, int) else tuple(batch)
+    if not sizes or any(size < 1 for size in sizes):
+        raise CompileError(f"batch must be one or more positive numbers, not {batch!r}")
+    return [_for_batch(graph, size, sizes) for size in sizes]
 
 
 def is_quantized(graph: Graph) -> bool:

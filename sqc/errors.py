@@ -45,3 +45,11 @@ class ProcessorError(LibraryError):
 
 class ExecutionError(SqcError):
     """A compiled model could not run: no memory, no threads, or a kernel that refused its arguments."""
+
+
+class RecordsError(SqcError):
+    """A file of tuning records cannot be read or written."""
+
+
+class TuningError(SqcError):
+    """Candidates cannot be measured: no worker process starts, or no server is left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
 from sqc.schedules import Kernel, Target
 from sqc.schedules import lower as lower_op
+
+if TYPE_CHECKING:
+    from sqc.tuning.records import Records
 
 
 class LoweredOp:
@@ -109,15 +112,23 @@ class LoweredOp:
         return build.plan([program], self.op.kind)
 
 
-def lower(op: str | Op, *operands: TensorType | np.ndarray, target: str = "native", **attributes: Any) -> LoweredOp:
+def lower(
+    op: str | Op,
+    *operands: TensorType | np.ndarray,
+    target: str = "native",
+    records: str | os.PathLike[str] | Records | None = None,
+    **attributes: Any,
+) -> LoweredOp:
     """Lower one operator for ``target``.
 
     ``op`` is a kind (see ``sqc.ir.kinds()``), with the types of its operands and its ``attributes``, or an op of a
     graph, whose own operand types serve where none are given. An operand given as an array is a constant of the
-    kernel.
+    kernel. ``records`` is a file of tuning records (see :func:`sqc.tuning.tune_op`).
 
     Raises GraphError for operands or attributes that don't fit the op, CompileError if no kernel computes it.
     """
+    from sqc.tuning.records import tuned_tiles
+
     chosen = Target.parse(target)
     kind = op if isinstance(op, str) else op.kind
     if isinstance(op, Op):
@@ -133,4 +144,5 @@ def lower(op: str | Op, *operands: TensorType | np.ndarray, target: str = "nativ
         for i, operand in enumerate(operands)
     ]
     builder.emit(kind, values, attributes, name="y")
-    return LoweredOp(builder.ops[0], lower_op(builder.ops[0], chosen, builder.constants), builder.constants)
+    kernel = lower_op(builder.ops[0], chosen, builder.constants, tuned_tiles(records))
+    return LoweredOp(builder.ops[0], kernel, builder.constants)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from sqc.calibration import DEFAULT_SEARCH
 from sqc.errors import InputError
 from sqc.ir import Graph
 from sqc.runtime import Model
+
+if TYPE_CHECKING:
+    from sqc.tuning import Records
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Tells the user what is going on for as long as the context is open."""
@@ -41,13 +45,14 @@ def prepare(
     batch: int = 1,
     target: str = "native",
     ranges: str = DEFAULT_SEARCH,
+    records: Records | None = None,
     with_float: bool = False,
     stage: Stage = lambda title: nullcontext(),
 ) -> Session:
     """Compile ``graph``, imported from ``path``, and let every engine quantize that file on the same samples.
 
-    ``calibration`` holds n samples for each input along the first axis. Raises InputError if that is less than a
-    batch, and what the compiler raises.
+    ``calibration`` holds n samples for each input along the first axis, ``records`` are those of tuning. Raises
+    InputError if there is less than a batch, and what the compiler raises.
     """
     samples = chunks(calibration, batch)
     if not samples:
@@ -55,7 +60,7 @@ def prepare(
     with stage("calibrating"):
         ranges_seen = sqc.calibrate(graph, [calibration], target=target)
     with stage("compiling"):
-        model = sqc.compile(graph, ranges_seen, target=target, batch=batch, ranges=ranges).load()
+        model = sqc.compile(graph, ranges_seen, target=target, batch=batch, ranges=ranges, records=records).load()
     own: dict[str, Model] = {}
     if with_float:
         with stage("compiling in float"):

@@ -32,6 +32,7 @@ TOP_STEPS = 12
 @click.option("--batch", type=click.IntRange(1), help="Samples in one run; default: 1, or a library's first.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
 @click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
+@click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, for compiling an .onnx MODEL.")
 @click.option("--seconds", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Time for each engine.")
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Turns of each engine.")
 @click.option("--profile", "with_profile", is_flag=True, help="Each kernel beside the limit that binds it.")
@@ -49,6 +50,7 @@ def command(
     batch: int | None,
     target: str,
     ranges: str | None,
+    records: Path | None,
     seconds: float,
     rounds: int,
     with_profile: bool,
@@ -91,11 +93,14 @@ def command(
             batch=batch,
             target=target,
             ranges=ranges,
+            records=files.read_records(records),
             with_float=with_float,
             stage=ui.status,
         )
-    elif peers or with_float or calibration_data:
-        raise InputError("--against, --float and --calibration-data need the .onnx model, not a compiled library")
+    elif peers or with_float or calibration_data or records:
+        raise InputError(
+            "--against, --float, --calibration-data and --records need the .onnx model, not a compiled library"
+        )
     else:
         session = Session(sqc.load(model))
     if source is not None:

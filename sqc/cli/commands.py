@@ -10,10 +10,11 @@ import click
 import sqc
 from sqc.errors import SqcError
 
-COMMANDS = ("compile", "run", "bench", "inspect", "calibrate", "opt", "cache")
+COMMANDS = ("compile", "run", "bench", "tune", "inspect", "calibrate", "opt", "cache")
 
 EXTRAS = {
     "bench": ("onnxruntime", "openvino", "nncf"),
+    "tune": ("tornado", "psutil", "cloudpickle"),
     "compile": ("onnx", "google", "tvm", "tvm_ffi"),
     "report": ("matplotlib",),
 }

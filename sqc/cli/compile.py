@@ -30,6 +30,7 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
 @click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
+@click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, whose tiles go before the model's choice.")
 @click.option("--print-after", multiple=True, metavar="PASS", help="Print the graph after this pass; repeatable.")
 @click.option("--json", "report_path", type=OUTPUT, help="Also write the report here.")
 def command(
@@ -42,6 +43,7 @@ def command(
     batch: tuple[int, ...],
     ranges: str | None,
     exclude: tuple[str, ...],
+    records: Path | None,
     print_after: tuple[str, ...],
     report_path: Path | None,
 ) -> None:
@@ -72,6 +74,7 @@ def command(
             batch=batch[0] if len(batch) == 1 else batch,
             ranges=ranges,
             exclude=exclude,
+            records=files.read_records(records),
             after=printer.after if print_after else None,
             progress=move,
         )

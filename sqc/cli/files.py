@@ -16,6 +16,7 @@ from sqc.errors import InputError
 
 if TYPE_CHECKING:
     from sqc.ir import Graph
+    from sqc.tuning import Records
 
 CALIBRATION_CHUNK = 32
 
@@ -87,6 +88,22 @@ def calibration_batches(path: Path, graph: Graph) -> list[dict[str, np.ndarray]]
     step = CALIBRATION_CHUNK if graph.dynamic_batch else max(1, *(value.type.shape[0] for value in graph.inputs))
     count = next(iter(lengths.values()))
     return [{name: a[start : start + step] for name, a in arrays.items()} for start in range(0, count, step)]
+
+
+def read_records(path: Path | None) -> Records | None:
+    """The tuning records of a file; says which lines are damaged, and if none holds here. Raises RecordsError."""
+    if path is None:
+        return None
+    from sqc.cli import ui
+    from sqc.tuning import Records
+
+    records = Records(path)
+    if records.damaged:
+        ui.warn(f"{path}: skipped damaged lines: {', '.join(map(str, records.damaged))}")
+    if not records.entries:
+        made = ", ".join(f"{name} {version}" for name, version in records.versions.items())
+        ui.warn(f"{path}: no record was made with {made}; run `sqc tune` again")
+    return records
 
 
 def read_model(path: Path) -> Graph:

@@ -30,6 +30,11 @@ def say(message: str) -> None:
     console().print(message, soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """A line on stderr that is never wrapped."""
+    console(stderr=True).print(f"Warning: {message}", soft_wrap=True)
+
+
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table; the columns named in ``right`` hold numbers."""
     from rich.box import SIMPLE_HEAD
@@ -52,8 +57,11 @@ def show(content: Content) -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr (nothing if that is no terminal), moved by ``(done, total)``; total 0 is unknown."""
+def progress(title: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr (nothing if that is no terminal), moved by ``(done, total)``; total 0 is unknown.
+
+    A third argument says what is being worked on.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     terminal = console(stderr=True)
@@ -61,10 +69,10 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=terminal, disable=not terminal.is_terminal, redirect_stdout=False) as bar:
         tasks: list[TaskID] = []
 
-        def move(done: int, total: int) -> None:
+        def move(done: int, total: int, part: str = "") -> None:
             if not tasks:
                 tasks.append(bar.add_task(title, total=None))
-            bar.update(tasks[0], completed=done, total=total or None)
+            bar.update(tasks[0], completed=done, total=total or None, description=f"{title} {part}".rstrip())
 
         yield move
 
