@@ -213,7 +213,7 @@ class _Tuner:
         workloads: dict[str, _Workload] = {}
         for graph in self.variants:
             for op in graph.ops:
-                name = self._workload(op)
+                name = self._workload(op, graph)
                 if name is None:
                     continue
                 if name not in workloads:
@@ -224,16 +224,16 @@ class _Tuner:
                 workloads[name].cost += multiply_accumulates(op)
         self.found = list(workloads.values())
 
-    def _workload(self, op: Op) -> str | None:
-        """The name of an op's workload; None if there is nothing to tune."""
+    def _workload(self, op: Op, graph: Graph) -> str | None:
+        """The name of the workload of an op of ``graph``; None if there is nothing to tune."""
         if op.kind == "reshape":
             return None
-        kernel = lower_op(op, self.target)
+        kernel = lower_op(op, self.target, graph.constants)
         return kernel.workload if isinstance(kernel.problem, Tunable) else None
 
     def _steps(self, graph: Graph) -> list[str | None]:
         """The workload of every step of a variant; steps that only copy outputs come after these."""
-        return [self._workload(op) for op in graph.ops if op.kind != "reshape"]
+        return [self._workload(op, graph) for op in graph.ops if op.kind != "reshape"]
 
     def order(self, models: Sequence[Model]) -> None:
         """Put the workloads with most time first: measured in ``models``, or guessed from their work without any."""
