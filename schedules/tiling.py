@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqc.schedules.conv2d import Convolution
-from sqc.schedules.depthwise import Depthwise, shared_rows
+from sqc.schedules.depthwise import Depthwise, column_taps, shared_rows
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.intrinsics import LANES, column, dot
@@ -225,21 +225,27 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
     window = problem.window
     oh, ow = window.output
     channel_tiles = -(-problem.channels // LANES)
-    pixel_cycles = (20 + 2 * window.kernel[0] * window.kernel[1]) * (2 if target.isa == "avx2" else 1)
+    together = shared_rows(window, column(target))
+    dots = -(-column_taps(window, column(target)) // column(target).depth)
+    width = 2 if target.isa == "avx2" else 1
+
+    def tile_cycles(pixels: int) -> int:
+        # Columns of inputs are interleaved once for all outputs that see them; then come products and epilogues.
+        columns = window.span(pixels, 1)
+        return width * (columns * 4 * dots + together * pixels * (window.kernel[1] * dots + 4))
 
     def cycles(tile: Tile) -> float:
-        pixels = tile.block * round_up(ow, tile.rows) * -(-channel_tiles // tile.parts)
+        tiles = tile.block // together * -(-ow // tile.rows) * -(-channel_tiles // tile.parts)
         channels = round_up(problem.channels, LANES) // tile.parts
         staged = window.span(tile.block, 0) * window.span(round_up(ow, tile.rows), 1) * channels
         if staged > STACK_BYTES:
             return math.inf
         # Copied by whole vectors. What exceeds the first cache, or is cut out of wider pixels, is read more slowly.
         per_byte = 1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06)
-        task = pixels * pixel_cycles * (1.0 if tile.parts == 1 else 1.1) + staged * per_byte
+        task = tiles * tile_cycles(tile.rows) * (1.0 if tile.parts == 1 else 1.1) + staged * per_byte
         return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
 
     parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * LANES) == 0]
-    together = shared_rows(window, column(target))
     blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
     vectors = LANES // column(target).lanes
     pixels = range(min(ow, 7 if together < 3 else 4), 0, -1)
