@@ -326,8 +326,9 @@ class _Parser:
         if np.dtype(type.dtype).kind != "f" and any(isinstance(item, float) for item in items):
             raise self.error(f"{format_type(type)} holds whole numbers only", position)
         try:
-            return np.array(items, dtype=type.dtype).reshape(type.shape)
-        except (OverflowError, ValueError) as error:
+            with np.errstate(over="raise"):
+                return np.array(items, dtype=type.dtype).reshape(type.shape)
+        except (ArithmeticError, ValueError) as error:
             raise self.error(str(error), position) from error
 
     def op(self, scope: dict[str, Value]) -> Op:
