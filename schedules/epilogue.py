@@ -28,11 +28,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of a requantize: a source, its element type, and the shape of its multiplier."""
+    """One summand of a requantize: a source, its element type, the shape of its multiplier, whether zero is 0."""
 
     source: int
     dtype: str
     multiplier: Shape
+    centered: bool
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class Requantize:
     """Rounds the sum of its terms into ``dtype``.
 
     ``moderate``: no sum comes near the limits of s32, so that it may be rounded first and clamped afterwards, where the
-    limits of ``dtype`` cost nothing. ``full``: it is clamped to them alone.
+    limits of ``dtype`` cost nothing. ``full``: it is clamped to them alone. ``centered``: its zero point is 0.
     """
 
     terms: tuple[Term, ...]
     dtype: str
     moderate: bool
     full: bool
+    centered: bool
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,12 @@ class EpilogueInputs:
                 continue
             multipliers = [next(constants)(*self._index(term.multiplier, index)) for term in step.terms]
             terms = [sources[term.source] for term in step.terms]
-            zeros = [None if term.dtype == "int32" else parameters(offset + 3 + i) for i, term in enumerate(step.terms)]
+            zeros = [None if term.centered else parameters(offset + 3 + i) for i, term in enumerate(step.terms)]
             total = weighted_sum(terms, zeros, multipliers)
             zero_point, *limits = (parameters(offset + i) for i in range(3))
             if step.moderate:
-                sources.append(saturated(total, zero_point, [] if step.full else limits, step.dtype))
+                shift = None if step.centered else zero_point
+                sources.append(saturated(total, shift, [] if step.full else limits, step.dtype))
             else:
                 lo, hi = (tirx.reinterpret("float32", limit) for limit in limits)
                 sources.append(requantized(total, lo, hi, zero_point, step.dtype))
@@ -211,13 +214,15 @@ def requantized(total: Expr, lo: Expr, hi: Expr, zero_point: Expr, dtype: str) -
     return (rounded(te.min(te.max(total, lo), hi)) + zero_point).astype(dtype)
 
 
-def saturated(total: Expr, zero_point: Expr, limits: Sequence[Expr], dtype: str) -> Expr:
+def saturated(total: Expr, zero_point: Expr | None, limits: Sequence[Expr], dtype: str) -> Expr:
     """``total``, below 2**30 in magnitude, rounded, plus ``zero_point``, clamped to ``dtype`` and to ``limits``."""
     from sqc.schedules._tvm import rounded, te
 
     least, most = LIMITS[dtype]
-    # A zero point of 16 bits can be added after packing to 16 bits; see sqc.schedules.intrinsics.packs.
-    integer = rounded(total) + zero_point.astype("int16").astype("int32")
+    integer = rounded(total)
+    if zero_point is not None:
+        # A zero point of 16 bits can be added after packing to 16 bits; see sqc.schedules.intrinsics.packs.
+        integer = integer + zero_point.astype("int16").astype("int32")
     value = te.max(te.min(integer, most), least).astype(dtype)
     if limits:
         lo, hi = (limit.astype(dtype) for limit in limits)
@@ -265,11 +270,14 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             steps.append(Dequantize(numbers[terms[0]], others[0].type.shape))
         else:
             summands = zip(terms, others, strict=True)
-            sources = tuple(Term(numbers[value], value.type.dtype, m.type.shape) for value, m in summands)
+            sources = tuple(
+                Term(numbers[value], value.type.dtype, m.type.shape, value.type.zero_point == 0)
+                for value, m in summands
+            )
             dtype, z = op.string("dtype"), op.integer("zero_point")
             limits = op.integer("lo"), op.integer("hi")
             moderate = _moderate(terms, [pattern.constants.get(pattern.operand[value]) for value in others])
-            steps.append(Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype]))
+            steps.append(Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype], centered=z == 0))
             parameters += [z, *(limits if moderate else [float_bits(limit - z) for limit in limits])]
             parameters += [value.type.zero_point for value in terms]
         numbers[op.result] = 1 + len(activations) + len(steps) - 1
