@@ -53,3 +53,18 @@ def test_vnni_is_used_at_full_width(target: str, groups: int) -> None:
 def test_nothing_is_contracted(target: str) -> None:
     kernel = convolution(target, 16)
     assert "vfm" not in assembly(kernel.scheduled, kernel.target)
+
+
+@pytest.mark.parametrize("target", ["cascadelake", "icelake-server", "znver4"])
+@pytest.mark.parametrize(("channels", "groups"), [(64, 1), (64, 64)])
+def test_results_are_packed(target: str, channels: int, groups: int) -> None:
+    """Several vectors at once, whether they lie side by side or belong to neighbouring pixels."""
+    kernel = convolution(target, channels, groups)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vpackssdw" in text and "vpackuswb" in text
+    assert not re.search(r"vpmov\w*db\s", text)
+
+
+def test_weights_that_few_rows_share_are_prefetched() -> None:
+    kernel = convolution("znver4", 64, pixels=7)
+    assert "prefetch" in assembly(kernel.scheduled, kernel.target)
