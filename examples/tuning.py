@@ -1,4 +1,4 @@
-"""What tuning gains on every model of the zoo, and what it takes.
+"""What tuning gains on every model, and what it takes.
 
     SQC_TEST_DATA=folder python examples/tuning.py --records FILE [--models a,b] [--time-budget 600] [--json out.json]
 
@@ -14,23 +14,22 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from zoo import ZooModel, choose
+from timed_models import TimedModel, choose
 
 import sqc
 from sqc.tuning import Tuning
 from sqc.tuning.space import CANDIDATES
 
-CALIBRATION_SAMPLES = 64
 COLUMNS = (
     "model", "threads", "untuned ms", "tuned ms", "tuned / untuned", "kernels tuned", "candidates", "failed",
     "best / untuned", "median / untuned", "worst / untuned", "minutes",
 )  # fmt: skip
 
 
-def tune(model: ZooModel, **options: Any) -> Tuning:
+def tune(model: TimedModel, **options: Any) -> Tuning:
     """Calibrate and tune one model."""
     graph = sqc.import_onnx(model.path)
-    calibration = sqc.calibrate(graph, [model.inputs("calib", CALIBRATION_SAMPLES)])
+    calibration = sqc.calibrate(graph, [model.inputs()])
     return sqc.tune(graph, calibration, **options)
 
 
@@ -59,7 +58,7 @@ def rows(name: str, tuning: Tuning) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What tuning gains on the zoo's models.")
+    parser = argparse.ArgumentParser(description="What tuning gains on every model.")
     parser.add_argument("--models", default="", help="names by commas; default: all")
     parser.add_argument("--records", type=Path, required=True, help="tuning records, which are made or added to")
     parser.add_argument("--threads", default="1", help="numbers of threads by commas, tuned for together")
@@ -76,15 +75,16 @@ def main() -> None:
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     results: dict[str, Tuning] = {}
-    for model in choose(arguments.models):
-        results[model.name] = tuning = tune(model, **options)
-        for cells in rows(model.name, tuning):
-            print("| " + " | ".join(cells) + " |", flush=True)
-        if arguments.json:
-            content = {name: found.to_dict() for name, found in results.items()}
-            arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        if tuning.interrupted:
-            break
+    with choose(arguments.models) as models:
+        for model in models:
+            results[model.name] = tuning = tune(model, **options)
+            for cells in rows(model.name, tuning):
+                print("| " + " | ".join(cells) + " |", flush=True)
+            if arguments.json:
+                content = {name: found.to_dict() for name, found in results.items()}
+                arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            if tuning.interrupted:
+                break
     ratios = [whole.ratio for tuning in results.values() for whole in tuning.whole]
     if ratios:
         print(f"\ntuned / untuned, geometric mean: {statistics.geometric_mean(ratios):.3f}")
