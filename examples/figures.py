@@ -22,6 +22,7 @@ from typing import Any
 import accuracy
 import compile_time
 import memory
+import scaling
 import speed
 from results import Results, Row, markdown
 
@@ -128,6 +129,19 @@ SECTIONS = {
                 "the time of the quicker int8 engine over sqc's, the median over rounds. ResNet-50 and the MLPs have "
                 "fixed random weights (`examples/random_models.py`).",
                 speed.table,
+            ),
+        ),
+    ),
+    "scaling": Section(
+        "Two threads",
+        ("scaling.py",),
+        "SQC_TEST_DATA=folder python examples/scaling.py",
+        (
+            Part(
+                scaling.SECTION,
+                "A run with two threads beside two processes of one thread each at the same time, at batch 1: medians "
+                "over rounds that take turns. *Share* is the gain of threads over that of processes.",
+                scaling.table,
             ),
         ),
     ),
@@ -262,7 +276,7 @@ def taken_on(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """The machine and the versions of what was measured, as a sentence."""
     where = (
         f"on {machine['processor']} ({', '.join(machine['extensions'])}), {machine['processors']} processor(s), "
-        f"{machine['memory_gib']} GiB, {machine['system']}"
+        f"{machine['memory_gib']} GiB"
     )
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{where}; {made}." if made else f"{where}."
