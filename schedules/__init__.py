@@ -34,7 +34,7 @@ def lower(
         return kernel
     tiles = _tiles(kernel.problem, target)
     tile = tuned.get(kernel.workload)
-    return replace(kernel, tile=tile if tile in tiles else tiles[0])
+    return replace(kernel, tile=tile if tile is not None and tile in tiles else tiles[0])
 
 
 @lru_cache(maxsize=128)

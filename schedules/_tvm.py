@@ -41,10 +41,8 @@ __all__ = [
     "loops_from_zero",
     "prefetch",
     "register_intrinsic",
-    "rewrite_casts",
     "rewrite_innermost",
-    "rewrite_loads",
-    "rewrite_sequences",
+    "rewrite_nodes",
     "rounded",
     "same",
     "start_sums",
@@ -195,22 +193,13 @@ def _on_the_stack(allocation: Any, _mutator: Any) -> Any:
     return tirx.AllocBuffer(allocation.buffer, {"disable_lower_builtin": tirx.const(1, "int32")})
 
 
-def rewrite_loads(body: Any, rewrite: Callable[[Any], Any]) -> Any:
-    """A lowered body with every read of a buffer replaced by what ``rewrite`` makes of it."""
+def rewrite_nodes(body: Any, kind: Any, rewrite: Callable[[Any], Any]) -> Any:
+    """A lowered body with every node of a kind, its parts first, replaced by what ``rewrite`` makes of it."""
 
-    def visit(load: Any, mutator: Any) -> Any:
-        return rewrite(mutator.default_mutate(load))
+    def visit(node: Any, mutator: Any) -> Any:
+        return rewrite(mutator.default_mutate(node))
 
-    return tvm_ffi.structural_mutate(body, (Load, visit))
-
-
-def rewrite_casts(body: Any, rewrite: Callable[[Any], Any]) -> Any:
-    """A lowered body with every cast replaced by what ``rewrite`` makes of it."""
-
-    def visit(cast: Any, mutator: Any) -> Any:
-        return rewrite(mutator.default_mutate(cast))
-
-    return tvm_ffi.structural_mutate(body, (tirx.Cast, visit))
+    return tvm_ffi.structural_mutate(body, (kind, visit))
 
 
 def rewrite_innermost(body: Any, rewrite: Callable[[Any], Any]) -> Any:
@@ -237,15 +226,6 @@ def prefetch(buffer: Any, index: Any) -> Any:
     address = tirx.address_of(tirx.BufferLoad(buffer, [index]))
     read, locality, data = (tirx.const(value, "int32") for value in (0, 2, 1))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
-
-
-def rewrite_sequences(body: Any, rewrite: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
-    """A lowered body with the statements of every sequence replaced by what ``rewrite`` makes of them."""
-
-    def visit(sequence: Any, mutator: Any) -> Any:
-        return tirx.stmt.SeqStmt(list(rewrite(list(mutator.default_mutate(sequence)))))
-
-    return tvm_ffi.structural_mutate(body, (tirx.stmt.SeqStmt, visit))
 
 
 def same(a: Any, b: Any) -> bool:

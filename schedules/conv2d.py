@@ -81,17 +81,16 @@ class Convolution:
         (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
         pixels, channels = oh * ow, self.groups * self.columns
         rows, columns = round_up(pixels, tile.block), round_up(channels, tile.parts * tile.columns)
-        joined = self.joins_taps(product.depth)
+        joined, depth = self.joins_taps(product.depth), self.tap_depth(product.depth)
         if joined:
             kw = 1
-        depth = self.tap_depth(product.depth)
         steps = depth // product.depth
         x = te.placeholder((self.batch, *window.input, self.groups * self.depth), "uint8", name="x")
         w = te.placeholder((columns // LANES, kh, kw, steps, LANES, product.depth), "int8", name="w")
         bias = te.placeholder((columns,), "int32", name="bias")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         inputs = self.epilogue.inputs((self.batch, pixels, channels), target)
-        staged = product.widens or window.pads or depth != self.depth
+        staged = self.stages(target)
         outputs = ((rows - 1) // ow + 1, ow)
         if joined:
             source = stage_rows(x, window, outputs, depth, parameters(0), product.element)
@@ -142,6 +141,11 @@ class Convolution:
         """Activations that a tap multiplies, filled up for dot products; with joined taps, those of a row."""
         joined = self.window.kernel[1] if self.joins_taps(product_depth) else 1
         return round_up(joined * self.depth, product_depth)
+
+    def stages(self, target: Target) -> bool:
+        """Whether activations are copied before they are multiplied: widened, padded or filled up."""
+        product = dot(target)
+        return product.widens or self.window.pads or self.tap_depth(product.depth) != self.depth
 
     def stage_bytes(self, block: int, target: Target) -> int:
         """The size of the activations that ``block`` rows see, as they are staged."""

@@ -116,7 +116,7 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
     """Cycles, over one and several threads."""
-    costs, operands = COSTS[target.isa], len(work.epilogue.operands)
+    costs, operands, product = COSTS[target.isa], len(work.epilogue.operands), dot(target)
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
     accumulators = tile.rows * tile.vectors
@@ -125,9 +125,10 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
     per_vector += costs.crowd * min(1.0, accumulators / 24)
     around = costs.tile + accumulators * per_vector + (costs.address * tile.rows if scattered else 0.0)
     cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, scattered=scattered) + around)
-    step_bytes = dot(target).depth * (2 if dot(target).widens else 1)
-    panel = work.steps * tile.columns * dot(target).depth
+    step_bytes = product.depth * (2 if product.widens else 1)
+    panel = work.steps * tile.columns * product.depth
     if panel > FIRST_CACHE:
+        # Every tile reads its panel again, in order, so that much of it comes in time.
         cycles += column_tiles * row_tiles * panel * costs.weights / 3
     elif column_tiles * panel > FIRST_CACHE:
         cycles += column_tiles * panel * costs.weights
@@ -200,15 +201,14 @@ def matrix_tiles(problem: MatrixProduct, target: Target) -> list[Tile]:
 def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
     """The tiles of a convolution, the best by estimate first."""
     product, window = dot(target), problem.window
-    joined = problem.joins_taps(product.depth)
-    depth = problem.tap_depth(product.depth)
-    staged = product.widens or window.pads or joined or depth != problem.depth
+    taps = window.kernel[0] * (1 if problem.joins_taps(product.depth) else window.kernel[1])
+    staged = problem.stages(target)
     oh, ow = window.output
     work = Work(
         problem.batch,
         oh * ow,
         problem.groups * problem.columns,
-        window.kernel[0] * (1 if joined else window.kernel[1]) * depth // product.depth,
+        taps * problem.tap_depth(product.depth) // product.depth,
         unit=ow,
         group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
         epilogue=problem.epilogue,

@@ -8,13 +8,22 @@ pack, where narrowing them one by one takes three instructions each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqc.schedules._tvm import Call, Load, rewrite_casts, rewrite_sequences, same, tirx
+from sqc.schedules._tvm import Call, Load, rewrite_nodes, same, tirx
 
 LANES = 16
 _ELEMENTWISE = ("tirx.call_llvm_pure_intrin", "tirx.reinterpret")
 _PACKS = {"uint8": ("llvm.x86.avx512.packuswb.512", 0, 255), "int8": ("llvm.x86.avx512.packsswb.512", -128, 127)}
+
+
+class Saturating(NamedTuple):
+    """A cast of ``total + shift`` to ``dtype``, clamped to its limits; ``shift`` is an s16 number, or None."""
+
+    total: Any
+    shift: Any
+    dtype: str
+    lanes: int
 
 
 def pack_saturating(body: Any) -> Any:
@@ -23,59 +32,63 @@ def pack_saturating(body: Any) -> Any:
     That is those of 32 or 64 lanes, and those of 16 that are stored one after the other.
     """
 
-    def replace(cast: Any) -> Any:
-        dtype, lanes = _type_of(cast)
-        total = _clamped(cast)
-        if total is None or lanes not in (2 * LANES, 4 * LANES):
+    def wide(cast: Any) -> Any:
+        found = _saturating(cast)
+        if found is None or found.lanes not in (2 * LANES, 4 * LANES):
             return cast
-        total, shift = _shift(total)
-        parts = [lanes_of(total, start, LANES) for start in range(0, lanes, LANES)]
-        return _packed(parts, shift, dtype)
+        parts = [lanes_of(found.total, start, LANES) for start in range(0, found.lanes, LANES)]
+        return _packed(parts, found.shift, found.dtype)
 
-    return rewrite_sequences(rewrite_casts(body, replace), _pack_stores)
+    def stores(sequence: Any) -> Any:
+        return tirx.stmt.SeqStmt(_pack_stores(list(sequence)))
+
+    return rewrite_nodes(rewrite_nodes(body, tirx.Cast, wide), tirx.stmt.SeqStmt, stores)
 
 
-def _pack_stores(statements: Sequence[Any]) -> Sequence[Any]:
-    """The statements with stores of saturating casts joined by four or two."""
+def _pack_stores(statements: Sequence[Any]) -> list[Any]:
+    """The statements with stores of saturating casts of sixteen lanes joined by four or two."""
+    casts = [_saturating(s.value) if isinstance(s, tirx.BufferStore) else None for s in statements]
     result: list[Any] = []
-    rest = list(statements)
-    while rest:
-        count = next((n for n in (4, 2) if _packable(rest[:n], n)), 0)
-        if not count:
-            result.append(rest.pop(0))
+    at = 0
+    while at < len(statements):
+        count = next((n for n in (4, 2) if _alike(casts[at : at + n], n)), 1)
+        stores, found = statements[at : at + count], [cast for cast in casts[at : at + count] if cast is not None]
+        at += count
+        if count == 1:
+            result += stores
             continue
-        stores, rest = rest[:count], rest[count:]
-        parts, shifts = zip(*(_shift(_clamped(store.value)) for store in stores), strict=True)
-        dtype, _ = _type_of(stores[0].value)
+        _, shift, dtype, _ = found[0]
         packed = tirx.Var("packed", f"{dtype}x{count * LANES}")
-        result.append(tirx.stmt.Bind(packed, _packed(parts, shifts[0], dtype)))
+        result.append(tirx.stmt.Bind(packed, _packed([cast.total for cast in found], shift, dtype)))
         for i, store in enumerate(stores):
             value = tirx.Shuffle([packed], [tirx.const(i * LANES + lane, "int32") for lane in range(LANES)])
             result.append(tirx.BufferStore(store.buffer, value, store.indices))
     return result
 
 
-def _packable(stores: Sequence[Any], count: int) -> bool:
-    """Whether these are ``count`` stores of casts of sixteen lanes to one type, with one zero point."""
-    if len(stores) < count or not all(isinstance(store, tirx.BufferStore) for store in stores):
-        return False
-    values = [store.value for store in stores]
-    if any(_type_of(value)[1] != LANES or _clamped(value) is None for value in values):
-        return False
-    shifts = [_shift(_clamped(value))[1] for value in values]
-    return all(same(shift, shifts[0]) for shift in shifts[1:])
+def _alike(casts: Sequence[Saturating | None], count: int) -> bool:
+    """Whether these are ``count`` casts of sixteen lanes to one type, with one shift."""
+    first = casts[0]
+    return (
+        len(casts) == count
+        and first is not None
+        and first.lanes == LANES
+        and all(c is not None and c[2:] == first[2:] and same(c.shift, first.shift) for c in casts[1:])
+    )
 
 
-def _clamped(cast: Any) -> Any:
-    """``x`` where ``cast`` is one of ``max(min(x, most), least)``, the limits being those of its type; else None."""
-    dtype, _ = _type_of(cast)
+def _saturating(cast: Any) -> Saturating | None:
+    """What ``cast`` is if it is one of ``max(min(x, most), least)``, the limits being those of its type."""
+    dtype, lanes = _type_of(cast)
     if not isinstance(cast, tirx.Cast) or dtype not in _PACKS:
         return None
     _, least, most = _PACKS[dtype]
     value = cast.value
-    if isinstance(value, tirx.Max) and _is(value.b, least) and isinstance(value.a, tirx.Min) and _is(value.a.b, most):
-        return value.a.a if _type_of(value)[0] == "int32" else None
-    return None
+    if not (isinstance(value, tirx.Max) and _is(value.b, least)):
+        return None
+    if not (isinstance(value.a, tirx.Min) and _is(value.a.b, most)) or _type_of(value)[0] != "int32":
+        return None
+    return Saturating(*_shift(value.a.a), dtype, lanes)
 
 
 def _is(value: Any, number: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqc.schedules._tvm import rewrite_loads, tirx
+from sqc.schedules._tvm import Load, rewrite_nodes, tirx
 
 LANES = 16
 
@@ -25,7 +25,7 @@ def shuffle_table_reads(body: Any, *, vbmi: bool) -> Any:
             return read
         return _permuted(read.source, position) if vbmi else _shuffled(read.source, position)
 
-    return rewrite_loads(body, replace)
+    return rewrite_nodes(body, Load, replace)
 
 
 def _position(read: Any) -> Any:

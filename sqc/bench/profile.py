@@ -67,8 +67,7 @@ class KernelTime:
     @property
     def intensity(self) -> float:
         """Multiply-accumulates for each byte that it reads or writes."""
-        work = self.work
-        return work.multiply_accumulates / max(1, work.read_bytes + work.written_bytes + work.constant_bytes)
+        return self.work.multiply_accumulates / max(1, self.work.moved_bytes)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
@@ -76,8 +75,7 @@ class KernelTime:
             **self.work.to_dict(),
             "seconds": self.seconds,
             "multiply_accumulates_per_second": self.work.multiply_accumulates / self.seconds,
-            "bytes_per_second": (self.work.read_bytes + self.work.written_bytes + self.work.constant_bytes)
-            / self.seconds,
+            "bytes_per_second": self.work.moved_bytes / self.seconds,
             "limit": self.bound.limit,
             "limit_rate": self.bound.rate,
             "limit_seconds": self.bound.seconds,

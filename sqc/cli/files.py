@@ -90,6 +90,14 @@ def calibration_batches(path: Path, graph: Graph) -> list[dict[str, np.ndarray]]
     return [{name: a[start : start + step] for name, a in arrays.items()} for start in range(0, count, step)]
 
 
+def warn_of_damage(path: Path, lines: Sequence[int]) -> None:
+    """Say which lines of a file of tuning records were skipped, if any."""
+    from sqc.cli import ui
+
+    if lines:
+        ui.warn(f"{path}: skipped damaged lines: {', '.join(map(str, lines))}")
+
+
 def read_records(path: Path | None) -> Records | None:
     """The tuning records of a file; says which lines are damaged, and if none holds here. Raises RecordsError."""
     if path is None:
@@ -98,8 +106,7 @@ def read_records(path: Path | None) -> Records | None:
     from sqc.tuning import Records
 
     records = Records(path)
-    if records.damaged:
-        ui.warn(f"{path}: skipped damaged lines: {', '.join(map(str, records.damaged))}")
+    warn_of_damage(path, records.damaged)
     if not records.entries:
         made = ", ".join(f"{name} {version}" for name, version in records.versions.items())
         ui.warn(f"{path}: no record was made with {made}; run `sqc tune` again")

@@ -98,8 +98,7 @@ def command(
     print_tuning(tuning)
     if json_path:
         files.write_json(json_path, tuning.to_dict())
-    if tuning.damaged_lines:
-        ui.warn(f"{records}: skipped damaged lines: {', '.join(map(str, tuning.damaged_lines))}")
+    files.warn_of_damage(records, tuning.damaged_lines)
     if not tuning.finished:
         why = "interrupted" if tuning.interrupted else "out of time"
         ui.warn(f"{why}; {records} holds what was found, and the same command goes on from there")
@@ -115,11 +114,12 @@ def print_tuning(tuning: Tuning) -> None:
     times = ("untuned us", "best us", "median us", "worst us", "tuned us")
     table = ui.table("kernels", "op", "ops", "tried", *times, "gain", "tile", right=("ops", "tried", *times, "gain"))
     for op in tuning.ops:
-        tile = f"{op.tile.rows}x{op.tile.vectors}, block {op.tile.block}, parts {op.tile.parts}"
         gain = f"{1 - op.tuned / op.untuned:.1%}" if op.changed and op.untuned else ""
         seconds = (op.untuned, op.best, op.median, op.worst, op.tuned)
         tried = f"{op.tried}" if not op.failed else f"{op.tried} ({op.failed} failed)"
-        table.add_row(op.name, str(op.count), tried, *(f"{s * 1e6:.2f}" if s else "" for s in seconds), gain, tile)
+        table.add_row(
+            op.name, str(op.count), tried, *(f"{s * 1e6:.2f}" if s else "" for s in seconds), gain, str(op.tile)
+        )
     out.print(table)
     for op in tuning.ops:
         if op.note:

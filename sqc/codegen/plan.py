@@ -41,8 +41,8 @@ class Work:
 
     `node` and `parts` are those of its row in the report, `sources` all nodes of the user's model that it computes;
     `op` names it for people; `window` has the extents of a convolution's or a pool's kernel; `kernel` is the kind of
-    loops and `schedule` how they are tiled. `read_bytes` and
-    `written_bytes` are of activations, each counted once, `constant_bytes` of weights and the like.
+    loops and `schedule` how they are tiled. `read_bytes` and `written_bytes` are of activations, each counted once,
+    `constant_bytes` of weights and the like.
     """
 
     node: str
@@ -59,6 +59,11 @@ class Work:
     read_bytes: int
     written_bytes: int
     constant_bytes: int
+
+    @property
+    def moved_bytes(self) -> int:
+        """All that it reads and writes."""
+        return self.read_bytes + self.written_bytes + self.constant_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for the library's description."""
