@@ -29,6 +29,12 @@ PLENTY = 1 << 20
 HEADER = cache._HEADER_BYTES
 
 
+@pytest.fixture(autouse=True)
+def warnings_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Other engines, where they are installed, raise the level of the handlers that they find."""
+    caplog.handler.setLevel(0)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "store", PLENTY)
