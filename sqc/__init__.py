@@ -15,7 +15,8 @@ NUMBER_RULES = 1
 """Version of the number contract (sqc/NUMERICS.md) that compiled models follow."""
 
 if TYPE_CHECKING:
-    from sqc.compiler import calibrate as calibrate
+    from sqc.calibrating import calibrate as calibrate
+    from sqc.calibration import Calibration as Calibration
     from sqc.compiler import compile as compile
     from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from sqc.tuning import tune as tune
 
 _LAZY = {
-    "calibrate": "sqc.compiler",
+    "Calibration": "sqc.calibration",
+    "calibrate": "sqc.calibrating",
     "compile": "sqc.compiler",
     "import_onnx": "sqc.frontend",
     "load": "sqc.runtime",

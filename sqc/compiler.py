@@ -1,20 +1,19 @@
-"""The driver: what happens to a model between import and library, as four functions."""
+"""The driver: what happens to a model between import and library."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from sqc.calibration import DEFAULT_SEARCH, Calibration, Statistics, accumulate
+from sqc.calibration import DEFAULT_SEARCH, Calibration
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
-from sqc.errors import CalibrationError, CompileError
+from sqc.errors import CompileError
 from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
@@ -27,11 +26,7 @@ from sqc.schedules import Target
 if TYPE_CHECKING:
     from sqc.tuning.records import Records
 
-Batch: TypeAlias = np.ndarray | Mapping[str, np.ndarray]
 AfterPass: TypeAlias = Callable[[Pass, Graph], None]
-
-_PROBE_BYTES = 64 << 20
-"""Bound on the activations that one calibration step holds; it sets how many samples run at once."""
 
 
 class CompiledModel:
@@ -71,50 +66,6 @@ class CompiledModel:
         return self._model.run(inputs)
 
 
-def calibrate(
-    graph: Graph,
-    batches: Iterable[Batch],
-    *,
-    exclude: Iterable[str] = (),
-    target: str = "native",
-    progress: Progress | None = None,
-) -> Calibration:
-    """Run the float graph over ``batches`` and record a histogram of every tensor that will be quantized.
-
-    ``batches`` yields arrays (a model of one input) or ``{input: array}``, with any number of samples each along the
-    leading axis. The graph runs as compiled float kernels, a bounded number of samples at a time. ``progress`` is
-    called with the samples done and their number, 0 where it is unknown. ``exclude`` names nodes that will stay in
-    float, as for :func:`quantize`.
-
-    Raises CalibrationError for no samples, NaN, wrong names, shapes or types, CompileError for an unknown node.
-    """
-    exclude = _nodes(graph, exclude)
-    graph = pipeline.run(pipeline.FLOAT, graph)
-    observed = observed_values(graph, exclude)
-    produced = [value for value in observed if value not in graph.inputs]
-    inputs = [value for value in observed if value in graph.inputs]
-    probe = replace(graph, outputs={value.name: value for value in produced})
-    size = graph.inputs[0].type.shape[0]
-    if graph.dynamic_batch:
-        per_sample = sum(value.type.bytes for value in produced) or 1
-        size = max(1, min(8, _PROBE_BYTES // per_sample))
-        probe = rebatch(probe, size)
-    model = _compile_float(probe, target).load(threads=0) if produced else None
-    statistics = Statistics()
-    total = sum(map(_samples, batches)) if isinstance(batches, Sequence) else 0
-    for sample in _chunks(graph, batches, size):
-        count = len(next(iter(sample.values())))
-        # A ragged last chunk is filled up with copies of its last sample, whose results are cut off again.
-        tensors = {value.name: sample[value.name] for value in inputs}
-        if model is not None:
-            full = {name: np.concatenate([x, *[x[-1:]] * (size - count)]) for name, x in sample.items()}
-            tensors.update({name: y[: len(y) * count // size] for name, y in model.run(full).items()})
-        accumulate(statistics, tensors, count)
-        if progress:
-            progress(statistics.samples, total)
-    return Calibration(statistics)
-
-
 def quantize(
     graph: Graph,
     calibration: Calibration,
@@ -129,7 +80,7 @@ def quantize(
     ``ranges`` names the search that chooses ranges. Nodes in ``exclude`` (names of the model's nodes) stay in float.
     Raises CalibrationError if the calibration is of another model, CompileError for an unknown node in ``exclude``.
     """
-    exclude = _nodes(graph, exclude)
+    exclude = known_nodes(graph, exclude)
     notes = Notes() if notes is None else notes
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     qparams = {value.name: calibration.qparams(value.name, ranges) for value in observed_values(graph, exclude)}
@@ -221,8 +172,8 @@ def is_quantized(graph: Graph) -> bool:
     return any(result.type.dtype in ("uint8", "int32") for op in graph.ops for result in op.results)
 
 
-def _nodes(graph: Graph, names: Iterable[str]) -> frozenset[str]:
-    """Names of nodes, as a set. Raises CompileError for one that the model does not have."""
+def known_nodes(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+    """Names of nodes to exclude, as a set. Raises CompileError for one that the model does not have."""
     chosen = frozenset(names)
     if unknown := chosen - {op.source for op in graph.ops}:
         raise CompileError(f"cannot exclude {', '.join(sorted(unknown))}: the model has no such node")
@@ -235,13 +186,6 @@ def _for_batch(graph: Graph, size: int, sizes: tuple[int, ...]) -> Graph:
     return rebatch(graph, size)
 
 
-def _compile_float(graph: Graph, target: str) -> CompiledModel:
-    """A float graph whose values keep their names, without a report."""
-    build = Build(Target.parse(target))
-    program = build_program(pipeline.run(pipeline.FUSION, graph), build)
-    return CompiledModel(build.plan([program], graph.name), Report((), ()))
-
-
 def _quantization(graph: Graph) -> dict[str, dict[str, float | int]]:
     """Scale and zero point of every tensor that is quantized as a whole, by name."""
     return {
@@ -250,47 +194,3 @@ def _quantization(graph: Graph) -> dict[str, dict[str, float | int]]:
         for value in op.results
         if value.type.quantization is not None and value.type.quantization.axis is None
     }
-
-
-def _samples(batch: Batch) -> int:
-    arrays = list(batch.values()) if isinstance(batch, Mapping) else [batch]
-    return len(arrays[0]) if arrays and np.ndim(arrays[0]) else 0
-
-
-def _chunks(graph: Graph, batches: Iterable[Batch], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """The calibration data as ``{input: array}`` with at most ``size`` samples each."""
-    for batch in batches:
-        arrays = _named(graph, batch)
-        if not graph.dynamic_batch and any(
-            arrays[value.name].shape[0] % max(1, value.type.shape[0]) for value in graph.inputs
-        ):
-            raise CalibrationError(f"the model takes batches of {graph.inputs[0].type.shape[0]} samples")
-        step = size if graph.dynamic_batch else graph.inputs[0].type.shape[0]
-        for start in range(0, _samples(arrays), step):
-            yield {name: array[start : start + step] for name, array in arrays.items()}
-
-
-def _named(graph: Graph, batch: Batch) -> dict[str, np.ndarray]:
-    names = [value.name for value in graph.inputs]
-    if not isinstance(batch, Mapping):
-        if len(names) != 1:
-            raise CalibrationError(f"the model has the inputs {', '.join(names)}: give batches as {{input: array}}")
-        batch = {names[0]: batch}
-    if set(batch) != set(names):
-        raise CalibrationError(f"calibration data must name the inputs {', '.join(names)}, not {', '.join(batch)}")
-    arrays = {}
-    for value in graph.inputs:
-        array = np.asarray(batch[value.name])
-        expected = value.type.shape[1:]
-        if array.ndim != value.type.rank or array.shape[1:] != expected or array.dtype.name != value.type.dtype:
-            raise CalibrationError(
-                f"calibration data for '{value.name}' must be {value.type.dtype} of shape "
-                f"[samples, {', '.join(map(str, expected))}], not {array.dtype.name}{list(array.shape)}"
-            )
-        if not np.isfinite(array).all():
-            raise CalibrationError(f"calibration data for '{value.name}' hold NaN or infinite values; remove them")
-        arrays[value.name] = np.ascontiguousarray(array)
-    if len({len(array) for array in arrays.values()}) > 1:
-        counts = ", ".join(f"'{name}' has {len(array)}" for name, array in arrays.items())
-        raise CalibrationError(f"the inputs of a calibration batch must have as many samples each, but {counts}")
-    return arrays

@@ -95,6 +95,16 @@ def test_shards_merge(graph: Graph, calibration: sqc.Calibration, tmp_path: Path
     assert saved(shards[1].merge(shards[0]), tmp_path) == saved(calibration, tmp_path)
 
 
+def test_a_calibration_keeps_samples_of_its_inputs(graph: Graph, calibration: sqc.Calibration, tmp_path: Path) -> None:
+    calibration.save(tmp_path / "calibration.npz")
+    loaded = sqc.Calibration.load(tmp_path / "calibration.npz")
+    assert sorted(map(np.ndarray.tobytes, loaded.inputs["image"])) == sorted(map(np.ndarray.tobytes, images(12)))
+    assert len(sqc.calibrate(graph, [images(12)], keep=5).inputs["image"]) == 5
+    assert sqc.calibrate(graph, [images(12)], keep=0).inputs == {}
+    with pytest.raises(CalibrationError, match="cannot keep -1"):
+        sqc.calibrate(graph, [images(12)], keep=-1)
+
+
 def test_calibration_reports_its_progress(graph: Graph) -> None:
     seen: list[tuple[int, int]] = []
     sqc.calibrate(graph, [images(9), images(2)], progress=lambda done, total: seen.append((done, total)))
@@ -105,6 +115,8 @@ def test_calibration_reports_its_progress(graph: Graph) -> None:
 def test_a_fixed_batch_is_calibrated_in_that_batch(graph: Graph, calibration: sqc.Calibration) -> None:
     fixed = network(4)
     assert sqc.calibrate(fixed, [images(12)]).samples == 12
+    kept = sqc.calibrate(fixed, [images(12)], keep=5).inputs["image"]
+    assert {part.tobytes() for part in np.split(kept, 2)} < {part.tobytes() for part in np.split(images(12), 3)}
     with pytest.raises(CalibrationError, match="batches of 4 samples"):
         sqc.calibrate(fixed, [images(6)])
 

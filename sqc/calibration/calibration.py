@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from sqc.calibration.histogram import Histogram
 from sqc.calibration.qparams import choose_qparams
@@ -35,6 +38,14 @@ class Calibration:
     def samples(self) -> int:
         """How many samples were seen."""
         return self.statistics.samples
+
+    @property
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """The samples kept, {input: array with the samples along axis 0}, in an order that their bytes alone decide.
+
+        Empty where none were kept. Each call makes new arrays.
+        """
+        return self.statistics.inputs.arrays()
 
     def __contains__(self, name: object) -> bool:
         return name in self.statistics.histograms

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqc.calibration.histogram import Histogram
+from sqc.calibration.reservoir import Reservoir
 from sqc.errors import CalibrationError
 
-_FORMAT = 1
+_FORMAT = 2
 # What zipfile, struct and numpy raise on bytes that are not theirs.
 _DAMAGE = (
     OSError,
@@ -34,10 +35,11 @@ _DAMAGE = (
 
 @dataclass(slots=True)
 class Statistics:
-    """One histogram for each tensor name, and how many samples they were taken from."""
+    """One histogram for each tensor name, how many samples they were taken from, and some of these samples."""
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
     samples: int = 0
+    inputs: Reservoir = field(default_factory=Reservoir)
 
     def merge(self, other: Statistics) -> Statistics:
         """The statistics of both sets of samples together, in whatever order or grouping parts are merged.
@@ -45,9 +47,9 @@ class Statistics:
         Raises CalibrationError if the two name different tensors, unless one holds no samples.
         """
         if not other.histograms and other.samples == 0:
-            return Statistics(dict(self.histograms), self.samples)
+            return Statistics(dict(self.histograms), self.samples, self.inputs)
         if not self.histograms and self.samples == 0:
-            return Statistics(dict(other.histograms), other.samples)
+            return Statistics(dict(other.histograms), other.samples, other.inputs)
         if different := self.histograms.keys() ^ other.histograms.keys():
             some = ", ".join(f"'{name}'" for name in sorted(different)[:5])
             raise CalibrationError(
@@ -55,7 +57,7 @@ class Statistics:
                 f"({some}{', ...' if len(different) > 5 else ''}); merge shards of one model and one sqc version"
             )
         merged = {name: histogram.merge(other.histograms[name]) for name, histogram in self.histograms.items()}
-        return Statistics(merged, self.samples + other.samples)
+        return Statistics(merged, self.samples + other.samples, self.inputs.merge(other.inputs))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file; equal statistics give equal bytes. The file appears whole or not at all.
@@ -104,6 +106,7 @@ class Statistics:
             "maxima": np.array([h.maximum for h in histograms], np.float32),
             "lengths": np.array([h.counts.size for h in histograms], np.int64),
             "counts": np.concatenate([h.counts for h in histograms] or [np.zeros(0, np.int64)]),
+            **self.inputs.to_arrays(),
         }
 
 
@@ -123,5 +126,6 @@ def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Statistics:
     if sum(lengths) != arrays["counts"].size:
         raise ValueError("bins are missing")
     parts = np.split(arrays["counts"].astype(np.int64), np.cumsum(lengths)[:-1]) if lengths else []
-    rows = zip(exponents, firsts, parts, minima, maxima, strict=True)
-    return Statistics(dict(zip(names, (Histogram(*row) for row in rows), strict=True)), int(arrays["samples"]))
+    histograms = (Histogram(*row) for row in zip(exponents, firsts, parts, minima, maxima, strict=True))
+    kept = Reservoir.from_arrays(arrays)
+    return Statistics(dict(zip(names, histograms, strict=True)), int(arrays["samples"]), kept)
