@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from sqc.ir import Graph
 from sqc.passes import arithmetic_rules, linear, movement_rules
 from sqc.passes.base import Notes
-from sqc.passes.rules import rewrite
+from sqc.passes.rules import Rule, rewrite
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Canonicalize:
 
     reshape(reshape(x))                         ->  reshape(x); likewise transposes, pads; those that do nothing vanish
     transpose(x) of axes of extent 1            ->  reshape(x)
+    relu(reshape(x)), reshape(x) + reshape(y)   ->  reshape(relu(x)), reshape(x + y); likewise slices, transposes
     relu(clip(x)), clip(clip(x)), clip(x, 0, inf)  ->  one clip or relu; relu of what is never negative vanishes
     x - c, x / c                                ->  x + (-c), x * (1 / c); sums and products of constants combine
     conv2d(x, w, b) * c + d                     ->  conv2d(x, w * c, b * c + d) for one number a channel; likewise
@@ -30,9 +32,12 @@ class Canonicalize:
     name: ClassVar[str] = "canonicalize"
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
-        simplify = {**movement_rules.RULES, **arithmetic_rules.RULES}
+        simplify = _joined(arithmetic_rules.RULES, movement_rules.RULES)
         # Folding comes second, for it would take hard-swish's "+ 3" and "/ 6" apart.
-        folding = {
-            kind: [*simplify.get(kind, ()), *linear.RULES.get(kind, ())] for kind in {**simplify, **linear.RULES}
-        }
-        return rewrite(rewrite(graph, simplify), folding)
+        return rewrite(rewrite(graph, simplify), _joined(simplify, linear.RULES))
+
+
+def _joined(*tables: Mapping[str, Sequence[Rule]]) -> dict[str, list[Rule]]:
+    """Several tables of rules as one, in which rules of the first come first."""
+    kinds = dict.fromkeys(kind for table in tables for kind in table)
+    return {kind: [rule for table in tables for rule in table.get(kind, ())] for kind in kinds}

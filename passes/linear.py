@@ -18,10 +18,14 @@ LINEAR = ("conv2d", "fully_connected")
 
 @dataclass(frozen=True)
 class LinearProducer:
-    """A conv2d or fully_connected with constant weights, and the movement ops between it and the value asked for."""
+    """A conv2d or fully_connected with constant weights, and the movement ops between it and the value asked for.
+
+    ``channels`` maps each of its output channels to the place along the axis asked for to which it goes.
+    """
 
     op: Op
     path: tuple[Op, ...]
+    channels: np.ndarray
 
 
 def output_axis(op: Op) -> int:
@@ -30,33 +34,42 @@ def output_axis(op: Op) -> int:
 
 
 def find_linear(sweep: Sweep, value: Value, axis: int, reader: Op) -> LinearProducer | None:
-    """The linear op whose output channels run along ``axis`` of ``value``, seen through reshapes and transposes.
+    """The linear op whose output channels run along ``axis`` of ``value``, seen through ops that move elements.
 
     None unless everything between it and ``reader`` has a single reader and its weights are constants.
     """
     path: list[Op] = []
+    channels = np.arange(value.type.shape[axis])
     while sweep.feeds_only(value, reader):
-        op = sweep.producer(value, "reshape", "transpose", *LINEAR)
+        op = sweep.producer(value, "reshape", "transpose", "slice", *LINEAR)
         if op is None:
             return None
         if op.kind in LINEAR:
             constant = all(sweep.graph.is_constant(operand) for operand in op.operands[1:])
-            return LinearProducer(op, tuple(reversed(path))) if constant and output_axis(op) == axis else None
+            found = constant and output_axis(op) == axis
+            return LinearProducer(op, tuple(reversed(path)), channels) if found else None
         source = _source_axis(op, axis)
         if source is None:
             return None
         path.append(op)
         value, axis, reader = op.operands[0], source, op
+        channels = np.tile(channels, value.type.shape[axis] // channels.size)
     return None
 
 
 def _source_axis(op: Op, axis: int) -> int | None:
-    """Which axis of a movement op's operand becomes ``axis`` of its result, whole and alone; None if there is none."""
+    """Which axis of a movement op's operand becomes ``axis`` of its result, whole; None if there is none.
+
+    It may be an axis that a reshape splits: then ``axis`` is the innermost part, which repeats along the source.
+    """
     if op.kind == "transpose":
         return op.integers("perm")[axis]
     before, after = op.operands[0].type.shape, op.result.type.shape
+    if op.kind == "slice":
+        return axis if before[axis] == after[axis] else None
     for source, extent in enumerate(before):
-        if extent == after[axis] and math.prod(before[:source]) == math.prod(after[:axis]) and extent != 1:
+        split = {math.prod(after[first : axis + 1]) for first in range(axis + 1)}
+        if extent in split and math.prod(before[: source + 1]) == math.prod(after[: axis + 1]) and extent != 1:
             return source
     return None
 
@@ -64,6 +77,7 @@ def _source_axis(op: Op, axis: int) -> int | None:
 def fold_behind(sweep: Sweep, linear: LinearProducer, scale: np.ndarray, shift: np.ndarray, name: str) -> Value:
     """Emit the linear op as ``scale * result + shift`` per output channel (float64 ``[C]``), and the path behind it."""
     op = linear.op
+    scale, shift = scale[linear.channels], shift[linear.channels]
     weights, bias = weights_of(sweep, op)
     weights *= scale.reshape(-1, *[1] * (weights.ndim - 1))
     operands = _operands(sweep, op, sweep.map(op.operands[0]), weights, bias * scale + shift)

@@ -41,6 +41,28 @@ def _transpose_of_units(sweep: Sweep, op: Op) -> Value | None:
     return sweep.emit("reshape", [sweep.map(x)], {"shape": shape}, name=op.result.name, source=op.source)
 
 
+def _clamp_before_movement(sweep: Sweep, op: Op) -> Value | None:
+    """relu(reshape(x)), clip(slice(x)) ... -> reshape(relu(x)), so that the clamp joins the op that computes x"""
+    movement = sweep.producer(op.operands[0], *_ONE_OPERAND)
+    if movement is None or not sweep.feeds_only(movement.result, op):
+        return None
+    x = sweep.map(movement.operands[0])
+    clamped = sweep.emit(op.kind, [x], op.attributes, name=op.result.name, source=op.source)
+    return sweep.emit(movement.kind, [clamped], movement.attributes, name=op.result.name, source=movement.source)
+
+
+def _sum_before_movement(sweep: Sweep, op: Op) -> Value | None:
+    """reshape(x) + reshape(y), of equal shapes -> reshape(x + y), so that the sum joins a convolution"""
+    first, second = (sweep.producer(operand, *_ONE_OPERAND) for operand in op.operands)
+    if first is None or second is None or (first.kind, first.attributes) != (second.kind, second.attributes):
+        return None
+    x, y = first.operands[0], second.operands[0]
+    if not sweep.same_shape(x, y) or not any(sweep.feeds_only(step.result, op) for step in (first, second)):
+        return None
+    result = sweep.emit(op.kind, [sweep.map(x), sweep.map(y)], name=op.result.name, source=op.source)
+    return sweep.emit(first.kind, [result], first.attributes, name=op.result.name, source=first.source)
+
+
 def _pad_of_pad(sweep: Sweep, op: Op) -> Value | None:
     """pad(pad(x, p), q) -> pad(x, p + q) for equal values"""
     inner = sweep.producer(op.operands[0], "pad")
@@ -76,7 +98,12 @@ def _global_average_pool(sweep: Sweep, op: Op) -> Value | None:
     )
 
 
+_ONE_OPERAND = ("reshape", "transpose", "slice")
+
 RULES: Mapping[str, Sequence[Rule]] = {
+    "relu": [_clamp_before_movement],
+    "clip": [_clamp_before_movement],
+    "add": [_sum_before_movement],
     "reshape": [_drop_if_unchanged, _reshape_of_reshape],
     "slice": [_drop_if_unchanged],
     "pad": [_drop_if_unchanged, _pad_of_pad],

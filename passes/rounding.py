@@ -80,7 +80,7 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
         return _residual(graph, user, reasons, order) == value
 
     rounded = [value for value in (*graph.inputs, *graph.constants) if value in wanted]
-    eight_bits = set(rounded)
+    eight_bits = {value: value for value in rounded}  # and the rounded value whose levels each one holds
     pending: set[Value] = set()  # results that are rounded behind the op that reads them
     for op in graph.ops:
         value = op.result
@@ -92,7 +92,10 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
             elif op.kind in (*MOVEMENT, "max_pool"):
                 due = False
                 if op.operands[0] in eight_bits:
-                    eight_bits.add(value)
+                    eight_bits[value] = eight_bits[op.operands[0]]
+            elif op.kind == "concat" and (shared := _shared_levels(op, eight_bits)) is not None:
+                due = False
+                eight_bits[value] = shared
             elif op.kind in CLAMPS:
                 due = due or op.operands[0] in pending
             else:
@@ -101,8 +104,8 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
             pending.add(value)
         elif due:
             rounded.append(value)
-            eight_bits.add(value)
-    precision = {op.result: _precision(op, reasons, eight_bits | pending) for op in graph.ops}
+            eight_bits[value] = value
+    precision = {op.result: _precision(op, reasons, eight_bits.keys() | pending) for op in graph.ops}
     return Placement(tuple(rounded), precision)
 
 
@@ -133,13 +136,25 @@ def useful_range(graph: Graph, value: Value) -> tuple[float, float]:
 
 
 def levels_behind(graph: Graph, value: Value) -> Value | None:
-    """The uint8 value that a float value stands for, itself or moved, once rounding is in the graph; else None."""
+    """The uint8 value that a float value stands for, itself or moved, once rounding is in the graph; else None.
+
+    Several values that are joined stand for one if all of them are parts of it.
+    """
     producer = graph.producer(value)
-    while producer is not None and (producer.kind in MOVEMENT or producer.kind == "max_pool"):
-        producer = graph.producer(producer.operands[0])
-    if producer is None or producer.kind != "dequantize" or producer.operands[0].type.dtype != "uint8":
+    if producer is None:
         return None
-    return producer.operands[0]
+    if producer.kind in (*MOVEMENT, "max_pool", "concat"):
+        sources = {levels_behind(graph, operand) for operand in producer.operands}
+        return sources.pop() if len(sources) == 1 else None
+    return (
+        producer.operands[0] if producer.kind == "dequantize" and producer.operands[0].type.dtype == "uint8" else None
+    )
+
+
+def _shared_levels(op: Op, eight_bits: Mapping[Value, Value]) -> Value | None:
+    """The rounded value of which all operands of a concatenation are parts, so that it only copies; else None."""
+    sources = {eight_bits.get(operand) for operand in op.operands}
+    return sources.pop() if len(sources) == 1 else None
 
 
 def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping[Value, int]) -> Value | None:

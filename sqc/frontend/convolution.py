@@ -1,7 +1,8 @@
-"""Convolution over one or two axes."""
+"""Convolution over one to three axes, and its transpose."""
 
 from __future__ import annotations
 
+from sqc.frontend.depth import convolution_3d
 from sqc.frontend.node import Node, Unsupported
 from sqc.frontend.table import handler
 from sqc.frontend.windows import read_window, result_2d, spatial_extents, to_2d
@@ -16,6 +17,9 @@ def conv(node: Node) -> Value:
     if weights.ndim != x.type.rank or node.integers("kernel_shape", kernel) != kernel:
         raise Unsupported(f"weights of shape {list(weights.shape)} do not fit the operand or kernel_shape")
     window = read_window(node, extents, kernel)
+    if len(extents) == 3:
+        bias = node.constant(node.known(2), node.operand_name(2)) if node.given(2) else None
+        return convolution_3d(node, x, weights, bias, window, node.integer("group"))
     line = len(extents) == 1
     if line:
         operands = [to_2d(node, x), node.constant(weights[:, :, None, :], f"{node.operand_name(1)}/2d")]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from sqc.errors import GraphError, ImportFailure
-from sqc.frontend import convolution, elementwise, linear, movement, normalization, pooling
+from sqc.frontend import convolution, elementwise, linear, movement, normalization, pooling, transposed
 from sqc.frontend.batch import DependsOnBatch, open_batch
 from sqc.frontend.folding import fold, has_subgraph, inferred_types, is_known
 from sqc.frontend.inputs import ModelInput, read_inputs
@@ -20,7 +20,7 @@ from sqc.frontend.node import FLOATS, Node, Tensor, Unsupported, as_float32, lab
 from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
-FAMILIES = (convolution, elementwise, linear, movement, normalization, pooling)
+FAMILIES = (convolution, elementwise, linear, movement, normalization, pooling, transposed)
 """The modules that fill the table of handlers."""
 
 NO_OPERATOR = "the operator is not supported"

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from sqc.frontend.depth import as_plane, average_pool_3d, max_pool_3d
 from sqc.frontend.node import Node, Tensor, Unsupported
 from sqc.frontend.table import handler
 from sqc.frontend.windows import Window, read_window, result_2d, spatial_extents, to_2d
@@ -17,6 +18,8 @@ def max_pool(node: Node) -> Value:
     if node.needs(1):
         raise Unsupported("its output Indices is used", "the output Y alone")
     x, window = _window(node)
+    if len(window.kernel) == 3:
+        return max_pool_3d(node, x, window)
     line = len(window.kernel) == 1
     kernel = window.kernel_2d()
     return result_2d(node, "max_pool", to_2d(node, x), line=line, kernel=kernel, **window.attributes())
@@ -25,9 +28,11 @@ def max_pool(node: Node) -> Value:
 @handler("AveragePool")
 def average_pool(node: Node) -> Value:
     x, window = _window(node)
+    count = bool(node.integer("count_include_pad"))
+    if len(window.kernel) == 3:
+        return average_pool_3d(node, x, window, count)
     line = len(window.kernel) == 1
     x, attributes = to_2d(node, x), window.attributes()
-    count = bool(node.integer("count_include_pad"))
     if count and any(window.extra):
         # The taps that rounding up adds are never counted, those in the pads are: the pads come first, by themselves.
         top, left = attributes["pads"][:2]
@@ -55,9 +60,9 @@ def global_average_pool(node: Node) -> Value:
 @handler("GlobalMaxPool")
 def global_max_pool(node: Node) -> Value:
     x = node.value(0)
-    line = len(spatial_extents(node, x)) == 1
-    x = to_2d(node, x)
-    return result_2d(node, "max_pool", x, line=line, kernel=x.type.shape[2:], layout="NCHW")
+    plane = as_plane(node, x)
+    y = node.step("max_pool", plane, kernel=plane.type.shape[2:], layout="NCHW")
+    return node.result("reshape", y, shape=(*x.type.shape[:2], *(1,) * len(spatial_extents(node, x))))
 
 
 @handler("ReduceMean")
@@ -79,14 +84,14 @@ def reduce_sum(node: Node) -> Tensor:
 
 @handler("ReduceMax")
 def reduce_max(node: Node) -> Tensor:
-    """Over all spatial axes of rank 3 or 4: a max pool of the whole plane."""
+    """Over all spatial axes of rank 3 to 5: a max pool of the whole plane."""
     x = node.value(0)
     axes, keepdims = _reduction(node, x, input_since=18)
     if not axes:
         return x
-    if axes != tuple(range(2, x.type.rank)) or x.type.rank not in (3, 4):
-        raise Unsupported(f"it reduces the axes {list(axes)} of rank {x.type.rank}", "all spatial axes of rank 3 or 4")
-    plane = to_2d(node, x)
+    if axes != tuple(range(2, x.type.rank)) or x.type.rank not in (3, 4, 5):
+        raise Unsupported(f"it reduces the axes {list(axes)} of rank {x.type.rank}", "all spatial axes of rank 3 to 5")
+    plane = as_plane(node, x)
     y = node.step("max_pool", plane, kernel=plane.type.shape[2:], layout="NCHW")
     return node.result("reshape", y, shape=x.type.shape[:2] + (1,) * len(axes) * keepdims)
 

@@ -12,7 +12,7 @@ from sqc.ir import Value
 
 @dataclass(frozen=True)
 class Window:
-    """A window over one or two axes. ``extra`` is what rounding up adds behind ``after``."""
+    """A window over one to three axes. ``extra`` is what rounding up adds behind ``after``."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -32,14 +32,40 @@ class Window:
             "layout": "NCHW",
         }
 
+    def flat(self) -> Window:
+        """A window over depth, height and width without the depth."""
+        return self._axes(slice(1, 3))
+
+    def along_depth(self) -> Window:
+        """The depth of a window over three axes as a window of width 1."""
+        column = self._axes(slice(0, 1))
+        return Window(
+            (*column.kernel, 1),
+            (*column.strides, 1),
+            (*column.dilations, 1),
+            (*column.before, 0),
+            (*column.after, 0),
+            (*column.extra, 0),
+        )
+
+    def widened(self, factor: int) -> Window:
+        """A window over two axes in an image of which every column became ``factor`` columns."""
+        fields = (self.kernel, self.strides, self.before, self.after, self.extra)
+        kernel, strides, before, after, extra = ((height, width * factor) for height, width in fields)
+        return Window(kernel, strides, self.dilations, before, after, extra)
+
+    def _axes(self, which: slice) -> Window:
+        fields = (self.kernel, self.strides, self.dilations, self.before, self.after, self.extra)
+        return Window(*(values[which] for values in fields))
+
     def kernel_2d(self) -> tuple[int, ...]:
         return (1,) * (2 - len(self.kernel)) + self.kernel
 
 
 def spatial_extents(node: Node, x: Value) -> tuple[int, ...]:
-    """The extents behind batch and channels: one or two."""
-    if x.type.rank not in (3, 4):
-        raise Unsupported(f"its operand has rank {x.type.rank}", "rank 3 (one spatial axis) or rank 4 (two)")
+    """The extents behind batch and channels: one to three."""
+    if x.type.rank not in (3, 4, 5):
+        raise Unsupported(f"its operand has rank {x.type.rank}", "rank 3 to 5 (one to three spatial axes)")
     return x.type.shape[2:]
 
 

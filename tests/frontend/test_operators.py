@@ -13,6 +13,8 @@ from tests.frontend.nodes import NEWEST, Case, check, evaluate, ints, onnxruntim
 
 IMAGE = (2, 4, 7, 9)
 LINE = (2, 4, 11)
+VOLUME = (2, 4, 5, 6, 7)
+W3 = seeded(6, 4, 3, 3, 3, seed=9)
 W2 = seeded(6, 4, 3, 3, seed=9)
 W1 = seeded(6, 4, 3, seed=9)
 BIAS = seeded(6, seed=8)
@@ -29,6 +31,21 @@ CONVOLUTION = [
     Case("Conv", [LINE, W1, BIAS], {"pads": [1, 2], "strides": [2], "dilations": [2]}),
     Case("Conv", [LINE, W1], {"auto_pad": "SAME_UPPER", "strides": [2]}),
     Case("Conv", [LINE, seeded(4, 1, 5)], {"group": 4}),
+    Case("Conv", [VOLUME, W3, BIAS], {"pads": [1, 1, 0, 1, 0, 1], "strides": [1, 2, 1]}),
+    Case("Conv", [VOLUME, W3], {"strides": [2, 1, 1], "dilations": [2, 1, 2], "pads": [2, 0, 2, 1, 0, 0]}),
+    Case("Conv", [VOLUME, seeded(6, 2, 1, 3, 3)], {"group": 2}),
+    Case("Conv", [VOLUME, seeded(4, 1, 3, 3, 3)], {"group": 4, "auto_pad": "SAME_UPPER", "strides": [2, 2, 2]}),
+    Case("ConvTranspose", [IMAGE, seeded(4, 6, 3, 3), BIAS], {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    Case("ConvTranspose", [IMAGE, seeded(4, 6, 2, 4)], {"strides": [2, 3], "output_padding": [1, 2]}),
+    Case("ConvTranspose", [IMAGE, seeded(4, 3, 3, 2), BIAS], {"group": 2, "strides": [3, 1], "pads": [0, 1, 1, 0]}),
+    Case("ConvTranspose", [IMAGE, seeded(4, 6, 3, 3)], {"dilations": [2, 1], "strides": [2, 1]}),
+    Case("ConvTranspose", [IMAGE, seeded(4, 6, 3, 3)], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, oldest=11),
+    Case("ConvTranspose", [IMAGE, seeded(4, 6, 3, 3)], {"strides": [2, 2], "output_shape": [15, 18]}),
+    Case("ConvTranspose", [IMAGE, seeded(4, 6, 1, 1)], {"strides": [2, 2], "output_padding": [1, 1]}),
+    Case("ConvTranspose", [LINE, seeded(4, 6, 4)], {"strides": [2], "pads": [1, 1]}),
+    Case(
+        "ConvTranspose", [VOLUME, seeded(4, 2, 3, 2, 2), BIAS[:2]], {"strides": [2, 2, 1], "pads": [1, 0, 0, 1, 0, 0]}
+    ),
 ]
 
 POOLING = [
@@ -49,6 +66,16 @@ POOLING = [
     Case("AveragePool", [IMAGE], {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     Case("AveragePool", [IMAGE], {"kernel_shape": [2, 2], "dilations": [2, 2]}, oldest=19),
     Case("AveragePool", [LINE], {"kernel_shape": [3], "pads": [1, 1]}),
+    Case("MaxPool", [VOLUME], {"kernel_shape": [3, 2, 2], "strides": [2, 1, 2], "pads": [1, 0, 1, 1, 1, 0]}),
+    Case("MaxPool", [VOLUME], {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1}, oldest=10),
+    Case("MaxPool", [VOLUME], {"kernel_shape": [2, 2, 2], "dilations": [2, 1, 3]}, oldest=10),
+    Case("AveragePool", [VOLUME], {"kernel_shape": [2, 3, 2], "strides": [1, 2, 2]}),
+    Case("AveragePool", [VOLUME], {"kernel_shape": [3, 2, 3], "strides": [2, 1, 2], "pads": [1, 0, 1, 1, 1, 1]}),
+    Case("AveragePool", [VOLUME], {"kernel_shape": [3, 3, 3], "pads": [1] * 6, "count_include_pad": 1}),
+    Case("AveragePool", [VOLUME], {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1}, oldest=10),
+    Case("AveragePool", [VOLUME], {"kernel_shape": [2, 2, 2], "dilations": [2, 2, 1]}, oldest=19),
+    Case("GlobalAveragePool", [VOLUME]),
+    Case("GlobalMaxPool", [VOLUME]),
     Case("GlobalAveragePool", [IMAGE]),
     Case("GlobalAveragePool", [LINE]),
     Case("GlobalMaxPool", [IMAGE]),
@@ -193,7 +220,11 @@ def _evaluator_is_wrong(case: Case, opset: int) -> bool:
     return (
         (case.op_type == "Softmax" and opset < 13)
         or (case.op_type == "BatchNormalization" and opset < 14)
-        or (case.op_type == "GlobalMaxPool" and len(case.inputs[0]) == 3)
+        or (case.op_type == "GlobalMaxPool" and len(case.inputs[0]) != 4)
+        or (
+            case.op_type == "ConvTranspose"
+            and (case.attributes.get("group", 1) > 1 or "output_shape" in case.attributes or len(case.inputs[0]) == 5)
+        )
         or case.attributes.get("auto_pad") == "SAME_LOWER"
     )
 
