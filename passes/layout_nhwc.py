@@ -108,10 +108,9 @@ class _Layout(Sweep):
         open_shape = (1,) * extra + self.open_shapes[value]
         source = self._source(value)
         if long_axes(open_shape, now) == long_axes(open_shape, perm):
-            target = held_shape(shape, perm)
-            if target == tensor.type.shape:
+            if held_shape(open_shape, perm) == held_shape(self.open_shapes[value], self.perm(value)):
                 return tensor
-            attribute = open_shape_attribute(target, held_shape(open_shape, perm))
+            attribute = open_shape_attribute(held_shape(shape, perm), held_shape(open_shape, perm))
             return self.emit("reshape", [tensor], {"shape": attribute}, name=value.name, source=source)
         if extra:
             attribute = open_shape_attribute(held_shape(shape, now), held_shape(open_shape, now))

@@ -86,7 +86,7 @@ def _dilated(weights: np.ndarray, dilations: Sequence[int]) -> np.ndarray:
     """Weights [C, O / groups, ...] with zeros between their taps."""
     spans = [dilation * (size - 1) + 1 for size, dilation in zip(weights.shape[2:], dilations, strict=True)]
     result = np.zeros((*weights.shape[:2], *spans), weights.dtype)
-    result[(slice(None), slice(None), *(slice(None, None, dilation) for dilation in dilations))] = weights
+    result[tuple(slice(None, None, step) for step in (1, 1, *dilations))] = weights
     return result
 
 
@@ -99,7 +99,8 @@ def _phases(weights: np.ndarray, strides: Sequence[int], groups: int) -> np.ndar
     whole = whole.reshape(groups, inputs, outputs, *whole.shape[2:])
     kernels = []
     for phase in itertools.product(*map(range, strides)):
-        part = whole[(..., *(slice(r, None, stride) for r, stride in zip(phase, strides, strict=True)))]
+        every = ((0, 1), (0, 1), (0, 1), *zip(phase, strides, strict=True))
+        part = whole[tuple(slice(start, None, step) for start, step in every)]
         # A convolution runs over its taps in the other direction.
         kernels.append(np.flip(part, tuple(range(3, part.ndim))).swapaxes(1, 2))
     return np.stack(kernels, axis=1).reshape(-1, inputs, *taps)
