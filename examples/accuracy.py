@@ -1,172 +1,164 @@
-"""Accuracy of every model of the zoo in int8 beside float, on its whole evaluation split.
+"""Accuracy of the zoo's models in int8, by sqc's presets and by other engines' post-training quantization.
 
-    SQC_TEST_DATA=folder python examples/accuracy.py [--models a,b] [--against onnxruntime] [--json results.json]
+    SQC_TEST_DATA=folder python examples/accuracy.py [--models a,b] [--engines "sqc fast,..."] [--json results.json]
 
-The float column comes from ONNX Runtime where it is installed, else from sqc's own float build. ``--against`` also
-shows engines that quantize the model themselves, on the same calibration inputs. Rows measured again take the place of
-old ones in the file of ``--json``.
+Every engine calibrates on the calibration split and is measured on the whole evaluation split, beside ONNX Runtime in
+float. Prints tables in Markdown of all that was measured, or of all that the file of ``--json`` holds: what is measured
+again takes the place of old figures there, and ``--missing`` measures only what it lacks. Needs
+``pip install 'sqc[bench]'``.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from results import Results, Row, markdown
+from accuracy_tables import KEY, SECTION, pack, tables
+from child_process import measure
+from quantize_engine import ENGINES, PEERS, PRESETS, load, read_made
+from results import Results, Row
 from rich.console import Console
-from rich.progress import track
-from zoo import ZOO, ZooModel, choose
+from rich.progress import Progress
+from zoo import ZooModel, choose
 
 import sqc
-from sqc.bench.accuracy import agreement, relative_error, top1
-from sqc.bench.compare import Rival, chunks
-from sqc.bench.peers import Peer, load_peer
+from sqc.bench.accuracy import relative_error
+from sqc.bench.measure import interleave
+from sqc.bench.peers import Runner, load_peer
 from sqc.bench.static_model import static_model
 
-SECTION = "accuracy"
-Predict = Callable[[np.ndarray], np.ndarray]
+QUANTIZE_ENGINE = str(Path(__file__).with_name("quantize_engine.py"))
+BLOCK = 16
+"""Inputs that are bound at a time."""
 
 
 @dataclass(frozen=True)
-class Closeness:
-    """How close an int8 model comes to the float one; None where a figure makes no sense."""
+class Reference:
+    """The float model on an evaluation split: its first outputs [n, ...], and the labels [n] if there are any."""
 
-    top1: float | None
-    agreement: float | None
-    relative_error: float
+    model: ZooModel
+    outputs: np.ndarray
+    labels: np.ndarray | None
 
+    def closeness(self, outputs: np.ndarray) -> Row:
+        """How close an int8 model with these outputs comes; None for a figure that makes no sense.
 
-@dataclass(frozen=True)
-class Accuracy:
-    """What is known of one model: its float accuracy, and each int8 engine's closeness by name, sqc's first."""
-
-    model: str
-    samples: int
-    float_top1: float | None
-    int8: dict[str, Closeness]
-    int8_share: float
-    compile_seconds: float
-    library_bytes: int
-
-
-def float_reference(model: ZooModel, graph: object) -> Predict:
-    """The model in float: a function from one input to its first output."""
-    if find_spec("onnxruntime") is None:
-        compiled = sqc.compile(sqc.import_onnx(model.path)).load(threads=0)
-        return lambda x: np.asarray(_first(compiled(x)))
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: np.asarray(session.run(None, {name: x})[0])
+        ``agrees`` and ``right`` tell each input's, packed, for a model with one answer an input.
+        """
+        found, wanted = outputs.argmax(axis=-1), self.outputs.argmax(axis=-1)
+        agrees = found == wanted if self.model.classifies else None
+        right = None if self.labels is None else found == self.labels[: len(found)]
+        return {
+            "samples": len(outputs),
+            "float_top1": None if self.labels is None else float(np.mean(wanted == self.labels[: len(wanted)])),
+            "top1": None if right is None else float(np.mean(right)),
+            "agreement": None if agrees is None else float(np.mean(agrees)),
+            "agrees": pack(agrees) if agrees is not None and agrees.ndim == 1 else None,
+            "right": None if right is None else pack(right),
+            "relative_error": relative_error(outputs, self.outputs),
+        }
 
 
-def _first(result: object) -> object:
-    return result[0] if isinstance(result, tuple) else result
+def first_outputs(runner: Runner, model: ZooModel, limit: int | None) -> np.ndarray:
+    """The first output for every input of the evaluation split, joined along the first axis."""
+    parts: list[np.ndarray] = []
+    name = sqc.import_onnx(model.path).inputs[0].name
+    for inputs in model.batches("eval", BLOCK, limit):
+        runner.bind([{name: x[np.newaxis]} for x in inputs])
+        for index in range(len(inputs)):
+            runner.step(index)
+            parts.append(next(iter(runner.outputs().values())))
+    return np.concatenate(parts)
 
 
-def peer_predictor(model: ZooModel, peer: Peer, calibration: dict[str, np.ndarray]) -> Predict:
-    """The model as an engine quantizes it on ``calibration``: a function from one input to its first output."""
-    rival = Rival.prepare(peer, static_model(model.path, 1), chunks(calibration, 1))
-    runner = peer.load(rival.models["int8"], 1)
-    (name,) = calibration
-
-    def predict(x: np.ndarray) -> np.ndarray:
-        runner.bind([{name: x}])
-        runner.step(0)
-        return next(iter(runner.outputs().values()))
-
-    return predict
+def float_reference(model: ZooModel, limit: int | None) -> Reference:
+    runner = load_peer("onnxruntime").load(static_model(model.path, 1), 1)
+    return Reference(model, first_outputs(runner, model, limit), model.labels("eval"))
 
 
-def measure(model: ZooModel, limit: int | None, ranges: str, peers: Sequence[Peer]) -> Accuracy:
-    """Compile one model and run its evaluation split through float and int8."""
-    start = time.perf_counter()
-    graph = sqc.import_onnx(model.path)
-    inputs = {graph.inputs[0].name: model.calibration()}
-    compiled = sqc.compile(graph, sqc.calibrate(graph, [inputs]), ranges=ranges)
-    library = compiled.library
-    seconds = time.perf_counter() - start
-    own = compiled.load(threads=0)
-    reference = float_reference(model, graph)
-    engines: dict[str, Predict] = {"sqc": lambda x: np.asarray(_first(own(x)))}
-    engines.update({peer.name: peer_predictor(model, peer, inputs) for peer in peers})
-    expected: list[np.ndarray] = []
-    found: dict[str, list[np.ndarray]] = {name: [] for name in engines}
-    for x in model.batches("eval", 1, limit):
-        expected.append(reference(x))
-        for name, predict in engines.items():
-            found[name].append(predict(x))
-    wanted = np.concatenate(expected)
-    labels = model.labels("eval")
+def rows_of(engines: Sequence[str], reference: Reference, limit: int | None, seconds: float) -> list[Row]:
+    """Quantize by each engine in a process of its own, and measure what it made; presets are timed in turns.
 
-    def closeness(got: np.ndarray) -> Closeness:
-        classes = wanted.reshape(-1, wanted.shape[-1]), got.reshape(-1, got.shape[-1])
-        return Closeness(
-            None if labels is None else top1(got, labels),
-            agreement(*classes) if model.classifies else None,
-            relative_error(got, wanted),
-        )
-
-    return Accuracy(
-        model.name,
-        len(wanted),
-        None if labels is None else top1(wanted, labels),
-        {name: closeness(np.concatenate(parts)) for name, parts in found.items()},
-        compiled.report.int8_share,
-        seconds,
-        len(library),
-    )
+    Kernels are compiled anew, not taken from the cache, so that times can be compared.
+    """
+    model = reference.model
+    rows: list[Row] = []
+    runners: dict[str, Runner] = {}
+    inputs = model.calibration()
+    name = sqc.import_onnx(model.path).inputs[0].name
+    with TemporaryDirectory(prefix="sqc-accuracy-") as temporary:
+        calibration = Path(temporary) / "calibration.npz"
+        np.savez(calibration, **{name: inputs})
+        for engine in engines:
+            (folder := Path(temporary) / engine).mkdir()
+            command = [sys.executable, QUANTIZE_ENGINE, engine, str(model.path), str(calibration), str(folder)]
+            usage = measure(command, {"SQC_CACHE": "off"})
+            made = asdict(read_made(folder))
+            runners[engine] = load(engine, folder / made.pop("file"))
+            figures = reference.closeness(first_outputs(runners[engine], model, limit))
+            rows.append({"model": model.name, "engine": engine, **figures, **made, "peak_bytes": usage.peak_bytes})
+    timed = {engine: runner for engine, runner in runners.items() if engine in PRESETS}
+    for engine, ratio in times_over_first(timed, name, inputs[:8], seconds).items():
+        next(row for row in rows if row["engine"] == engine)["time_over_fast"] = ratio
+    return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """A line for each model: float, sqc, then the other engines that were measured."""
-    engines = list(dict.fromkeys(name for row in rows for name in row["int8"]))
-    columns = ["model", "samples", "float top-1"]
-    for name in engines:
-        columns += [f"{name} int8 top-1", "agreement", "error"]
-    columns += ["MACs in int8", "library KiB"]
-    lines = []
-    for row in sorted(rows, key=lambda row: list(ZOO).index(row["model"])):
-        line = [row["model"], str(row["samples"]), percent(row["float_top1"])]
-        for name in engines:
-            found = row["int8"].get(name)
-            line += (
-                [percent(found["top1"]), percent(found["agreement"]), percent(found["relative_error"])]
-                if found
-                else ["-"] * 3
-            )
-        lines.append([*line, percent(row["int8_share"]), f"{row['library_bytes'] / 1024:,.0f}"])
-    return markdown(columns, lines)
+def times_over_first(runners: dict[str, Runner], name: str, inputs: np.ndarray, seconds: float) -> dict[str, float]:
+    """The time of each runner over that of the first, in turns; ``seconds`` for each."""
+    if not runners:
+        return {}
+    for runner in runners.values():
+        runner.bind([{name: x[np.newaxis]} for x in inputs])
+    timings = interleave({engine: runner.step for engine, runner in runners.items()}, len(inputs), seconds=seconds)
+    first = next(iter(timings.values()))
+    return {engine: timing.ratio(first) for engine, timing in timings.items()}
 
 
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+def jobs(engines: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """What is measured at a time: the presets, which are timed together; each other engine alone."""
+    engines = list(engines)
+    if any(engine in PRESETS for engine in engines):
+        yield PRESETS
+    yield from ((engine,) for engine in engines if engine not in PRESETS)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Accuracy of the zoo's models in int8 beside float.")
+    parser = argparse.ArgumentParser(description="Accuracy of the zoo's models in int8 beside other engines.")
     parser.add_argument("--models", default="", help="names by commas; default: all")
-    parser.add_argument("--against", default="", help="engines by commas")
+    parser.add_argument("--engines", default="", help=f"by commas, of {', '.join(ENGINES)}; default: all")
     parser.add_argument("--limit", type=int, help="only the first samples of each evaluation split")
-    parser.add_argument("--ranges", default="l2", help="the search that chooses ranges")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each preset")
+    parser.add_argument("--missing", action="store_true", help="measure only what the file of --json lacks")
     parser.add_argument("--json", type=Path, help="merge the figures into this file")
     arguments = parser.parse_args()
+    engines = [name.strip() for name in arguments.engines.split(",") if name.strip()] or list(ENGINES)
+    if unknown := [name for name in engines if name not in ENGINES]:
+        parser.error(f"unknown engines: {', '.join(unknown)}; known: {', '.join(ENGINES)}")
     results = Results(arguments.json)
-    peers = [load_peer(name) for name in arguments.against.split(",") if name]
-    versions = {"sqc": sqc.__version__, **{peer.name: peer.version for peer in peers}}
-    models = choose(arguments.models)
-    for model in track(models, "accuracy", console=Console(stderr=True)):
-        row = asdict(measure(model, arguments.limit, arguments.ranges, peers))
-        results.merge(SECTION, [row], ("model",), versions)
-    print(table(results.rows(SECTION)))
+    known = {(row["model"], row["engine"]) for row in results.rows(SECTION)} if arguments.missing else set()
+    work = [
+        (model, job)
+        for model in choose(arguments.models)
+        for job in jobs(engine for engine in engines if (model.name, engine) not in known)
+    ]
+    peers = [load_peer(name) for name in dict.fromkeys(engine.partition(" ")[0] for engine in PEERS)]
+    versions = {"sqc": sqc.__version__, **{peer.name: peer.version for peer in peers}, "nncf": version("nncf")}
+    reference: Reference | None = None
+    with Progress(console=Console(stderr=True), redirect_stdout=False) as progress:
+        task = progress.add_task("", total=len(work))
+        for model, job in work:
+            progress.update(task, description=f"{model.name}: {', '.join(job)}")
+            if reference is None or reference.model is not model:
+                reference = float_reference(model, arguments.limit)
+            results.merge(SECTION, rows_of(job, reference, arguments.limit, arguments.seconds), KEY, versions)
+            progress.advance(task)
+    print("\n".join(f"{text}\n\n{table(results.rows(SECTION))}" for text, table in tables()))
 
 
 if __name__ == "__main__":

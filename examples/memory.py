@@ -55,14 +55,7 @@ def write_int8(engine: str, model: TimedModel, folder: Path) -> Path:
         return folder / "model.so"
     peer = load_peer(engine)
     feeds = {sqc.import_onnx(model.path).inputs[0].name: model.inputs()}
-    quantized = peer.quantize(static_model(model.path, 1), chunks(feeds, 1))
-    if engine == "onnxruntime":
-        (folder / "model.onnx").write_bytes(quantized)
-        return folder / "model.onnx"
-    import openvino
-
-    openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
-    return folder / "model.xml"
+    return peer.save(peer.quantize(static_model(model.path, 1), chunks(feeds, 1)), folder)
 
 
 def peaks(model: TimedModel) -> Iterator[Row]:

@@ -51,3 +51,29 @@ def test_outputs(name: str, batch: int) -> None:
             assert isinstance(expected, np.ndarray)
             tolerance = 1e-4 if key.endswith("float") else 0.25 * np.abs(expected).max()
             np.testing.assert_allclose(runner.outputs()["logits"], expected, rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_methods(name: str, tmp_path: Path) -> None:
+    """What they give differs, and is the same after it was written and read; an unknown one is refused."""
+    for package in NEEDS[name]:
+        pytest.importorskip(package, exc_type=ImportError)
+    rng = np.random.default_rng(0)
+    samples = [{"image": rng.integers(0, 17, (1, 1, 8, 8)).astype(np.float32)} for _ in range(16)]
+    peer = peers.load_peer(name)
+    found = []
+    for method in peer.methods:
+        quantized = peer.quantize(static_model(DIGITS, 1), samples, method)
+        (folder := tmp_path / method).mkdir()
+        outputs = []
+        for model in (quantized, peer.read(peer.save(quantized, folder))):
+            runner = peer.load(model, 1, float32=True)
+            runner.bind(samples)
+            runner.step(0)
+            outputs.append(runner.outputs()["logits"])
+        np.testing.assert_array_equal(*outputs)
+        found.append(outputs[0].tobytes())
+    assert found[0] != found[-1]
+    with pytest.raises(InputError, match=f"{name} has no method 'turtle' of quantization; it has {peer.methods[0]}, "):
+        peer.quantize(static_model(DIGITS, 1), samples, "turtle")

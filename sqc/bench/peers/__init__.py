@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -34,15 +35,38 @@ class Peer(Protocol):
 
     name: str
     version: str
+    methods: tuple[str, ...]
+    """How the engine's own tool can quantize; the first is what it does when told nothing."""
 
-    def quantize(self, model: bytes, calibration: Sequence[Feeds]) -> Any:
-        """The model quantized by the engine's own tool on the given samples, each of the model's batch."""
+    def quantize(self, model: bytes, calibration: Sequence[Feeds], method: str | None = None) -> Any:
+        """The model quantized by the engine's own tool on the given samples, each of the model's batch.
 
-    def load(self, model: Any, threads: int) -> Runner:
-        """A runner for a float model as bytes, or for what ``quantize`` gave."""
+        Raises InputError for an unknown method.
+        """
+
+    def save(self, model: Any, folder: Path) -> Path:
+        """Write what ``quantize`` gave into a folder. Returns the file that ``read`` takes."""
+
+    def read(self, path: Path) -> Any:
+        """What ``save`` wrote, for ``load``."""
+
+    def load(self, model: Any, threads: int, float32: bool = False) -> Runner:
+        """A runner for a float model as bytes, or for what ``quantize`` gave.
+
+        ``float32`` keeps the engine from computing what is not int8 in a shorter type, even where that is quicker.
+        """
 
     def profile(self, model: Any, sample: Feeds, threads: int, runs: int) -> dict[str, float]:
         """Seconds that each layer of a model takes, by the engine's own profiler and names, over ``runs`` runs."""
+
+
+def check_method(peer: Peer, method: str | None) -> str:
+    """``method``, or the first of ``peer`` for None. Raises InputError for one that it does not have."""
+    if method is None:
+        return peer.methods[0]
+    if method not in peer.methods:
+        raise InputError(f"{peer.name} has no method '{method}' of quantization; it has {', '.join(peer.methods)}")
+    return method
 
 
 def load_peer(name: str) -> Peer:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +16,17 @@ import numpy as np
 import onnxruntime as ort
 
 from sqc.bench.measure import midmean
-from sqc.bench.peers import Feeds, Peer, Runner
+from sqc.bench.peers import Feeds, Peer, Runner, check_method
+
+METHODS = {"min-max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+"""How ranges of activations are chosen, each with the tool's own settings, and the tool's names.
+
+Entropy comes to min-max where all samples are looked at together: the tool's histogram then has as many bins as there
+are levels, and its search nothing to choose from.
+"""
+
+COLLECTED_BYTES = 4 << 30
+"""Bound on the activations that the tool holds while it calibrates; without one it holds those of all samples."""
 
 _NODE = "_kernel_time"
 """What the profiler appends to the name of a node."""
@@ -64,11 +77,20 @@ def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
 class OnnxRuntime:
     name = "onnxruntime"
     version = str(ort.__version__)
+    methods = tuple(METHODS)
 
-    def quantize(self, model: bytes, calibration: Sequence[Feeds]) -> bytes:
-        return quantize(model, calibration)
+    def quantize(self, model: bytes, calibration: Sequence[Feeds], method: str | None = None) -> bytes:
+        return quantize(model, calibration, check_method(self, method))
 
-    def load(self, model: bytes, threads: int) -> Runner:
+    def save(self, model: bytes, folder: Path) -> Path:
+        path = folder / "model.onnx"
+        path.write_bytes(model)
+        return path
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def load(self, model: bytes, threads: int, float32: bool = False) -> Runner:
         return OnnxRuntimeRunner(model, threads)
 
     def profile(self, model: bytes, sample: Feeds, threads: int, runs: int) -> dict[str, float]:
@@ -89,14 +111,20 @@ class OnnxRuntime:
         return {name: calls[name] * midmean(seconds[calls[name] :]) for name, seconds in times.items() if calls[name]}
 
 
-def quantize(model: bytes, calibration: Sequence[Feeds]) -> bytes:
-    """The model in ONNX's QDQ form: u8 activations by min-max, s8 weights per output channel."""
+def quantize(model: bytes, calibration: Sequence[Feeds], method: str = "min-max") -> bytes:
+    """The model in ONNX's QDQ form: u8 activations by a method of ``METHODS``, s8 weights per output channel."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.samples = iter(calibration)
+
+        def __len__(self) -> int:
+            return len(calibration)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.samples = iter(calibration[start_index:end_index])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             sample = next(self.samples, None)
@@ -105,7 +133,7 @@ def quantize(model: bytes, calibration: Sequence[Feeds]) -> bytes:
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)  # the tool talks through the root logger
     try:
-        with tempfile.TemporaryDirectory(prefix="sqc-bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix="sqc-bench-") as folder, contextlib.redirect_stdout(io.StringIO()):
             source, prepared, target = (Path(folder) / f"{name}.onnx" for name in ("float", "prepared", "int8"))
             source.write_bytes(model)
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -114,14 +142,28 @@ def quantize(model: bytes, calibration: Sequence[Feeds]) -> bytes:
                 str(target),
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
-                calibrate_method=quantization.CalibrationMethod.MinMax,
+                calibrate_method=quantization.CalibrationMethod[METHODS[method]],
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 per_channel=True,
+                extra_options={"CalibStridedMinMax": _stride(prepared, len(calibration))},
             )
             return target.read_bytes()
     finally:
         logging.root.setLevel(level)
+
+
+def _stride(prepared: Path, samples: int) -> int:
+    """How many samples the tool looks at together: all, or the most that divide them and keep to COLLECTED_BYTES.
+
+    It holds every activation of so many samples. Despite the option's name it counts for all methods.
+    """
+    import onnx
+
+    tensors = (value.type.tensor_type for value in onnx.load(str(prepared)).graph.value_info)
+    elements = sum(math.prod(dimension.dim_value for dimension in tensor.shape.dim) for tensor in tensors)
+    fitting = max(1, COLLECTED_BYTES // max(1, elements * np.dtype(np.float32).itemsize))
+    return max(stride for stride in range(1, samples + 1) if samples % stride == 0 and stride <= fitting)
 
 
 def peer() -> Peer:

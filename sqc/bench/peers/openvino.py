@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 
 from sqc.bench.measure import midmean
-from sqc.bench.peers import Feeds, Peer, Runner
+from sqc.bench.peers import Feeds, Peer, Runner, check_method
+
+METHODS: dict[str, dict[str, Any]] = {"default": {}, "accurate-bias-correction": {"fast_bias_correction": False}}
+"""What is told to NNCF's ``quantize``."""
 
 
 class OpenVinoRunner:
@@ -53,28 +58,37 @@ def _compile(model: ov.Model, threads: int, hints: dict[str, Any]) -> ov.Compile
     return ov.Core().compile_model(model, "CPU", config)
 
 
-def _read(model: bytes | ov.Model) -> tuple[ov.Model, dict[str, Any]]:
-    """A model with the hints that it needs."""
-    if isinstance(model, bytes):
-        # Without the hint, processors with bfloat16 arithmetic would use that.
-        return ov.Core().read_model(model), {"INFERENCE_PRECISION_HINT": "f32"}
-    return model, {}
+def _read(model: bytes | ov.Model) -> ov.Model:
+    return ov.Core().read_model(model) if isinstance(model, bytes) else model
+
+
+def _hints(model: bytes | ov.Model, float32: bool = False) -> dict[str, Any]:
+    """Without the hint, processors with bfloat16 arithmetic would use that; in float models it is no fair match."""
+    return {"INFERENCE_PRECISION_HINT": "f32"} if float32 or isinstance(model, bytes) else {}
 
 
 class OpenVino:
     name = "openvino"
     version = str(ov.__version__).partition("-")[0]
+    methods = tuple(METHODS)
 
-    def quantize(self, model: bytes, calibration: Sequence[Feeds]) -> ov.Model:
-        return quantize(model, calibration)
+    def quantize(self, model: bytes, calibration: Sequence[Feeds], method: str | None = None) -> ov.Model:
+        return quantize(model, calibration, check_method(self, method))
 
-    def load(self, model: bytes | ov.Model, threads: int) -> Runner:
-        read, hints = _read(model)
-        return OpenVinoRunner(read, threads, hints)
+    def save(self, model: ov.Model, folder: Path) -> Path:
+        path = folder / "model.xml"
+        ov.save_model(model, path, compress_to_fp16=False)
+        return path
+
+    def read(self, path: Path) -> ov.Model:
+        return ov.Core().read_model(path)
+
+    def load(self, model: bytes | ov.Model, threads: int, float32: bool = False) -> Runner:
+        return OpenVinoRunner(_read(model), threads, _hints(model, float32))
 
     def profile(self, model: bytes | ov.Model, sample: Feeds, threads: int, runs: int) -> dict[str, float]:
-        read, hints = _read(model)
-        request = _compile(read, threads, {**hints, "PERF_COUNT": True}).create_infer_request()
+        hints = {**_hints(model), "PERF_COUNT": True}
+        request = _compile(_read(model), threads, hints).create_infer_request()
         times: defaultdict[str, list[float]] = defaultdict(list)
         request.infer(dict(sample))
         for _ in range(runs):
@@ -88,22 +102,32 @@ class OpenVino:
         return {name: midmean(seconds) for name, seconds in times.items()}
 
 
-def quantize(model: bytes, calibration: Sequence[Feeds]) -> ov.Model:
-    """NNCF's post-training quantization with its defaults, on all the given samples."""
+def quantize(model: bytes, calibration: Sequence[Feeds], method: str = "default") -> ov.Model:
+    """NNCF's post-training quantization by a method of ``METHODS``, on all the given samples."""
     with _quiet():
         import nncf
 
         nncf.set_log_level(logging.ERROR)
         samples = [dict(sample) for sample in calibration]
-        return nncf.quantize(ov.Core().read_model(model), nncf.Dataset(samples), subset_size=len(samples))
+        # As `read_model` leaves them, NNCF finds no biases in ONNX models, and corrects none.
+        converted = ov.convert_model(io.BytesIO(model))
+        return nncf.quantize(converted, nncf.Dataset(samples), subset_size=len(samples), **METHODS[method])
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF writes progress bars and hints about engines that are not installed."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    """NNCF writes progress bars and hints about engines that are not installed; it and OpenVINO send telemetry."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"  # what turns telemetry off
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before
 
 
 def peer() -> Peer:
