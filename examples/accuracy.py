@@ -128,6 +128,13 @@ def jobs(engines: Iterable[str]) -> Iterator[tuple[str, ...]]:
     yield from ((engine,) for engine in engines if engine not in PRESETS)
 
 
+def versions_of(engines: Iterable[str]) -> dict[str, str]:
+    """Of sqc and of what else quantizes. Raises InputError where an engine is not installed."""
+    names = dict.fromkeys(engine.partition(" ")[0] for engine in engines if engine in PEERS)
+    versions = {"sqc": sqc.__version__, **{name: load_peer(name).version for name in names}}
+    return {**versions, "nncf": version("nncf")} if "openvino" in names else versions
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy of the zoo's models in int8 beside other engines.")
     parser.add_argument("--models", default="", help="names by commas; default: all")
@@ -147,8 +154,7 @@ def main() -> None:
         for model in choose(arguments.models)
         for job in jobs(engine for engine in engines if (model.name, engine) not in known)
     ]
-    peers = [load_peer(name) for name in dict.fromkeys(engine.partition(" ")[0] for engine in PEERS)]
-    versions = {"sqc": sqc.__version__, **{peer.name: peer.version for peer in peers}, "nncf": version("nncf")}
+    versions = versions_of(engines)
     reference: Reference | None = None
     with Progress(console=Console(stderr=True), redirect_stdout=False) as progress:
         task = progress.add_task("", total=len(work))

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ def prepare(engine: str, file: str, feeds: dict[str, np.ndarray]) -> Callable[[]
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         return lambda: session.run(None, feeds)
     if engine == "openvino":
+        os.environ["CI"] = "true"  # no telemetry
         import openvino
 
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}

@@ -27,4 +27,4 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     other = int(np.count_nonzero(second & ~first))
     differing = one + other
     tail = sum(math.comb(differing, k) for k in range(min(one, other) + 1))
-    return min(1.0, 2 * tail / 2**differing)
+    return min(1.0, 2 * tail / (1 << differing))

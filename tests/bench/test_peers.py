@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +80,23 @@ def test_methods(name: str, tmp_path: Path) -> None:
     assert found[0] != found[-1]
     with pytest.raises(InputError, match=f"{name} has no method 'turtle' of quantization; it has {peer.methods[0]}, "):
         peer.quantize(static_model(DIGITS, 1), samples, "turtle")
+
+
+def test_openvino_is_used_without_telemetry(tmp_path: Path) -> None:
+    """It would leave an identifier in the user's home."""
+    for package in NEEDS["openvino"]:
+        pytest.importorskip(package, exc_type=ImportError)
+    script = f"""
+import numpy as np
+from pathlib import Path
+from sqc.bench.peers import load_peer
+from sqc.bench.static_model import static_model
+sample = {{"image": np.ones((1, 1, 8, 8), np.float32)}}
+load_peer("openvino").quantize(static_model(Path({str(DIGITS)!r}), 1), [sample])
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "NNCF_CI")}
+    home = {"HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", script], env={**environment, **home}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert not list(tmp_path.iterdir())
+    assert not result.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import openvino as ov
 
 from sqc.bench.measure import midmean
-from sqc.bench.peers import Feeds, Peer, Runner, check_method
+from sqc.bench.peers import Feeds, Peer, Runner, check_method, untracked
 
 METHODS: dict[str, dict[str, Any]] = {"default": {}, "accurate-bias-correction": {"fast_bias_correction": False}}
 """What is told to NNCF's ``quantize``."""
@@ -116,18 +115,10 @@ def quantize(model: bytes, calibration: Sequence[Feeds], method: str = "default"
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF writes progress bars and hints about engines that are not installed; it and OpenVINO send telemetry."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"  # what turns telemetry off
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before
+    """NNCF writes progress bars and hints about engines that are not installed."""
+    with untracked(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def peer() -> Peer:
