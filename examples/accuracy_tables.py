@@ -132,7 +132,8 @@ def _significance(own: Row, peers: Mapping[str, Row], kind: str) -> str:
     mine = unpack(own[kind], own["samples"])
     p = mcnemar(mine, best)
     worse = p < SIGNIFICANT and np.count_nonzero(mine) < np.count_nonzero(best)
-    return f"**{p:.3f}**" if worse else f"{p:.3f}"
+    text = f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return f"**{text}**" if worse else text
 
 
 def cost_table(rows: Sequence[Row]) -> str:
@@ -180,7 +181,8 @@ def tables() -> list[tuple[str, Table]]:
         ),
         (
             "Disagreement of sqc's presets over that of the best of the other engines on each model; p is of McNemar's "
-            "exact test beside the engine that agrees with float most often, and the one that is right most often.",
+            "exact test beside the engine that agrees with float most often, and the one that is right most often "
+            "(which may be by chance, and more often than float).",
             significance_table,
         ),
         (

@@ -86,6 +86,13 @@ def test_significance_table_points_out_what_is_worse() -> None:
     assert lines[4] == "| **geometric mean** |  |  |  | **3.07** |  |  |"
 
 
+def test_small_probabilities() -> None:
+    from accuracy_tables import significance_table
+
+    rows = [row("a", "sqc fast", 1), row("a", "openvino default", 90)]
+    assert "| a | NNCF, default | 89.604% | 1.485% | 0.02 | < 0.001 | < 0.001 |" in significance_table(rows)
+
+
 def test_cost_table_points_out_presets_that_are_not_int8() -> None:
     from accuracy_tables import cost_table
 
