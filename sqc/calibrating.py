@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 
-from sqc.calibration import KEPT_SAMPLES, Calibration, Reservoir, Statistics, accumulate
+from sqc.calibration import (
+    KEPT_SAMPLES,
+    Calibration,
+    Reservoir,
+    Statistics,
+    accumulate,
+    digest_of,
+    digested,
+)
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.compiler import CompiledModel, known_nodes
 from sqc.errors import CalibrationError
-from sqc.ir import Graph, rebatch
+from sqc.ir import Graph, Value, rebatch
 from sqc.passes import pipeline
 from sqc.passes.insert_quantization import observed_values
 from sqc.report import Report
@@ -31,9 +40,10 @@ def calibrate(
     exclude: Iterable[str] = (),
     target: str = "native",
     keep: int = KEPT_SAMPLES,
+    shard: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
 ) -> Calibration:
-    """Run the float graph over ``batches`` and record a histogram of every tensor that will be quantized.
+    """Run the float graph over ``batches`` and record statistics of every tensor that will be quantized.
 
     ``batches`` yields arrays (a model of one input) or ``{input: array}``, with any number of samples each along the
     leading axis. The graph runs as compiled float kernels, a bounded number of samples at a time. ``progress`` is
@@ -44,36 +54,74 @@ def calibrate(
     layers again; 0 keeps none, and never do they take more than 64 MiB. Where the model fixes its batch, whole batches
     are kept, ``keep`` rounded up to them.
 
-    Raises CalibrationError for no samples, a negative ``keep``, NaN, wrong names, shapes or types, and CompileError for
-    an unknown node.
+    ``shard=(i, n)`` takes every n-th batch from the i-th on, ``1 <= i <= n``. The n shards, made with one target,
+    merge to the calibration of one run, in any order.
+
+    Raises CalibrationError for no samples, a negative ``keep``, no such shard, NaN, wrong names, shapes or types, and
+    CompileError for an unknown node.
     """
-    exclude = known_nodes(graph, exclude)
+    first, step = shard
+    if not 1 <= first <= step:
+        raise CalibrationError(f"there is no shard {first} of {step}; shards of N are numbered 1 to N")
+    if keep < 0:
+        raise CalibrationError(f"cannot keep {keep} samples of the inputs; 0 keeps none")
     graph = pipeline.run(pipeline.FLOAT, graph)
-    observed = observed_values(graph, exclude)
-    produced = [value for value in observed if value not in graph.inputs]
-    inputs = [value for value in observed if value in graph.inputs]
-    probe = replace(graph, outputs={value.name: value for value in produced})
-    size = unit = graph.inputs[0].type.shape[0]
-    if graph.dynamic_batch:
-        per_sample = sum(value.type.bytes for value in produced) or 1
-        unit = 1
-        size = max(1, min(8, _PROBE_BYTES // per_sample))
-        probe = rebatch(probe, size)
-    model = _compile_float(probe, target).load(threads=0) if produced else None
+    probe = _Probe(graph, observed_values(graph, known_nodes(graph, exclude)), target)
     statistics = Statistics()
-    total = sum(map(_samples, batches)) if isinstance(batches, Sequence) else 0
-    for sample in _chunks(graph, batches, size):
-        count = len(next(iter(sample.values())))
-        # A ragged last chunk is filled up with copies of its last sample, whose results are cut off again.
-        tensors = {value.name: sample[value.name] for value in inputs}
-        if model is not None:
-            full = {name: np.concatenate([x, *[x[-1:]] * (size - count)]) for name, x in sample.items()}
-            tensors.update({name: y[: len(y) * count // size] for name, y in model.run(full).items()})
-        accumulate(statistics, tensors, count)
-        statistics.inputs = statistics.inputs.merge(Reservoir.of(sample, keep, unit))
-        if progress:
-            progress(statistics.samples, total)
+    total = sum(map(_samples, batches[first - 1 :: step])) if isinstance(batches, Sequence) else 0
+    for number, batch in islice(enumerate(batches), first - 1, None, step):
+        part = Statistics()
+        digests = []
+        for chunk in _chunks(graph, batch, probe.samples):
+            probe.observe(chunk, part)
+            samples = digested(chunk, probe.sample_rows)
+            part.inputs = part.inputs.merge(Reservoir.of(samples, keep))
+            digests += [digest for digest, _ in samples]
+            if progress:
+                progress(statistics.samples + part.samples, total)
+        if part.samples:
+            statistics = statistics.merge(part.as_batch(number, digest_of(digests)))
     return Calibration(statistics)
+
+
+class _Probe:
+    """The float graph, compiled with the values to observe as outputs.
+
+    It runs ``samples`` samples at a time. The model takes them ``sample_rows`` together: 1, or the batch that it fixes.
+    """
+
+    def __init__(self, graph: Graph, observed: Sequence[Value], target: str) -> None:
+        produced = [value for value in observed if value not in graph.inputs]
+        self._inputs = [value.name for value in observed if value in graph.inputs]
+        self._axes = {value.name: axis for value in observed if (axis := _channel_axis(graph, value)) is not None}
+        probe = replace(graph, outputs={value.name: value for value in produced})
+        self.samples = self.sample_rows = graph.inputs[0].type.shape[0]
+        if graph.dynamic_batch:
+            per_sample = sum(value.type.bytes for value in produced) or 1
+            self.sample_rows, self.samples = 1, max(1, min(8, _PROBE_BYTES // per_sample))
+            probe = rebatch(probe, self.samples)
+        self._model = _compile_float(probe, target).load(threads=0) if produced else None
+
+    def observe(self, inputs: Mapping[str, np.ndarray], statistics: Statistics) -> None:
+        """Add what the graph makes of ``{input: array}``, at most ``samples`` samples, to ``statistics``."""
+        count = len(next(iter(inputs.values())))
+        tensors = {name: inputs[name] for name in self._inputs}
+        if self._model is not None:
+            # A ragged last chunk is filled up with copies of its last sample, whose results are cut off again.
+            missing = self.samples - count
+            full = {name: np.concatenate([x, *[x[-1:]] * missing]) for name, x in inputs.items()}
+            results = self._model.run(full)
+            tensors.update({name: y[: len(y) * count // self.samples] for name, y in results.items()})
+        accumulate(statistics, tensors, count, self._axes)
+
+
+def _channel_axis(graph: Graph, value: Value) -> int | None:
+    """The axis of a value's channels in a graph whose images have them last; None of a value without such an axis."""
+    readers = [op for op in graph.ops if value in op.operands]
+    axis = value.type.rank - 1
+    if readers and readers[0].kind == "transpose":  # an input in the model's own order
+        axis = readers[0].integers("perm")[-1]
+    return axis if axis > 0 else None
 
 
 def _compile_float(graph: Graph, target: str) -> CompiledModel:
@@ -88,17 +136,15 @@ def _samples(batch: Batch) -> int:
     return len(arrays[0]) if arrays and np.ndim(arrays[0]) else 0
 
 
-def _chunks(graph: Graph, batches: Iterable[Batch], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """The calibration data as ``{input: array}`` with at most ``size`` samples each."""
-    for batch in batches:
-        arrays = _named(graph, batch)
-        if not graph.dynamic_batch and any(
-            arrays[value.name].shape[0] % max(1, value.type.shape[0]) for value in graph.inputs
-        ):
-            raise CalibrationError(f"the model takes batches of {graph.inputs[0].type.shape[0]} samples")
-        step = size if graph.dynamic_batch else graph.inputs[0].type.shape[0]
-        for start in range(0, _samples(arrays), step):
-            yield {name: array[start : start + step] for name, array in arrays.items()}
+def _chunks(graph: Graph, batch: Batch, size: int) -> Iterator[dict[str, np.ndarray]]:
+    """A batch of calibration data as ``{input: array}`` with at most ``size`` samples each."""
+    arrays = _named(graph, batch)
+    if not graph.dynamic_batch and any(
+        arrays[value.name].shape[0] % max(1, value.type.shape[0]) for value in graph.inputs
+    ):
+        raise CalibrationError(f"the model takes batches of {graph.inputs[0].type.shape[0]} samples")
+    for start in range(0, _samples(arrays), size):
+        yield {name: array[start : start + size] for name, array in arrays.items()}
 
 
 def _named(graph: Graph, batch: Batch) -> dict[str, np.ndarray]:

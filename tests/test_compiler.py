@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,98 +69,6 @@ def calibration(graph: Graph) -> sqc.Calibration:
 @pytest.fixture(scope="module")
 def compiled(graph: Graph, calibration: sqc.Calibration) -> sqc.CompiledModel:
     return sqc.compile(graph, calibration)
-
-
-# Calibration ---------------------------------------------------------------------------------------------------------
-
-
-def saved(calibration: sqc.Calibration, folder: Path) -> bytes:
-    calibration.save(folder / "calibration.npz")
-    return (folder / "calibration.npz").read_bytes()
-
-
-@pytest.mark.parametrize("sizes", [[1] * 12, [5, 7], [3, 1, 8], [11, 1]], ids=str)
-def test_ragged_batches_calibrate_alike(
-    graph: Graph, calibration: sqc.Calibration, tmp_path: Path, sizes: Sequence[int]
-) -> None:
-    batches = np.split(images(12), np.cumsum(sizes)[:-1])
-    again = sqc.calibrate(graph, iter(batches))
-    assert again.samples == calibration.samples == 12
-    assert saved(again, tmp_path) == saved(calibration, tmp_path)
-
-
-def test_shards_merge(graph: Graph, calibration: sqc.Calibration, tmp_path: Path) -> None:
-    shards = [sqc.calibrate(graph, [{"image": part}]) for part in np.split(images(12), [5])]
-    assert saved(shards[1].merge(shards[0]), tmp_path) == saved(calibration, tmp_path)
-
-
-def test_a_calibration_keeps_samples_of_its_inputs(graph: Graph, calibration: sqc.Calibration, tmp_path: Path) -> None:
-    calibration.save(tmp_path / "calibration.npz")
-    loaded = sqc.Calibration.load(tmp_path / "calibration.npz")
-    assert sorted(map(np.ndarray.tobytes, loaded.inputs["image"])) == sorted(map(np.ndarray.tobytes, images(12)))
-    assert len(sqc.calibrate(graph, [images(12)], keep=5).inputs["image"]) == 5
-    assert sqc.calibrate(graph, [images(12)], keep=0).inputs == {}
-    with pytest.raises(CalibrationError, match="cannot keep -1"):
-        sqc.calibrate(graph, [images(12)], keep=-1)
-
-
-def test_calibration_reports_its_progress(graph: Graph) -> None:
-    seen: list[tuple[int, int]] = []
-    sqc.calibrate(graph, [images(9), images(2)], progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (11, 11)
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-
-
-def test_a_fixed_batch_is_calibrated_in_that_batch(graph: Graph, calibration: sqc.Calibration) -> None:
-    fixed = network(4)
-    assert sqc.calibrate(fixed, [images(12)]).samples == 12
-    kept = sqc.calibrate(fixed, [images(12)], keep=5).inputs["image"]
-    assert {part.tobytes() for part in np.split(kept, 2)} < {part.tobytes() for part in np.split(images(12), 3)}
-    with pytest.raises(CalibrationError, match="batches of 4 samples"):
-        sqc.calibrate(fixed, [images(6)])
-
-
-def one_bad(value: float) -> np.ndarray:
-    batch = images(3)
-    batch[1, 2, 3, 4] = value
-    return batch
-
-
-BAD_DATA: dict[str, tuple[list[Any], str]] = {
-    "no batches": ([], "no samples"),
-    "an empty batch": ([images(0)], "no samples"),
-    "NaN": ([images(2), one_bad(np.nan)], "'image' hold NaN or infinite"),
-    "infinity": ([one_bad(-np.inf)], "'image' hold NaN or infinite"),
-    "a wrong name": ([{"picture": images(1)}], "must name the inputs image, not picture"),
-    "a name too many": ([{"image": images(1), "mask": images(1)}], "must name the inputs image, not image, mask"),
-    "a wrong shape": ([images(2)[:, :, 1:]], r"'image' must be float32 of shape \[samples, 3, 9, 10\], not .*8, 10"),
-    "no batch axis": ([images(1)[0]], r"\[samples, 3, 9, 10\]"),
-    "a wrong type": ([images(2).astype(np.float64)], "must be float32 .* not float64"),
-    "a list": ([[1.0, 2.0]], "must be float32"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_DATA)
-def test_bad_calibration_data(graph: Graph, case: str) -> None:
-    batches, message = BAD_DATA[case]
-    with pytest.raises(CalibrationError, match=message):
-        sqc.calibrate(graph, batches)
-
-
-def two_inputs() -> Graph:
-    builder = Builder("two", dynamic_batch=True)
-    x, y = (builder.input(name, TensorType((1, 4), "float32")) for name in "xy")
-    builder.outputs = {"z": builder.emit("add", [x, y], name="z", source="add")}
-    return builder.finish()
-
-
-def test_several_inputs_are_given_by_name() -> None:
-    x = images(1).reshape(-1, 1)[:12].repeat(4, axis=1)
-    assert sqc.calibrate(two_inputs(), [{"y": x, "x": x}]).samples == 12
-    with pytest.raises(CalibrationError, match="the inputs x, y: give batches as"):
-        sqc.calibrate(two_inputs(), [x])
-    with pytest.raises(CalibrationError, match="'x' has 12, 'y' has 11"):
-        sqc.calibrate(two_inputs(), [{"x": x, "y": x[1:]}])
 
 
 def test_a_calibration_of_another_model(calibration: sqc.Calibration) -> None:

@@ -6,12 +6,17 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from sqc.calibration.channels import ChannelRanges
 from sqc.calibration.histogram import Histogram
+from sqc.calibration.moments import Moments
 from sqc.calibration.qparams import choose_qparams
 from sqc.calibration.ranges import DEFAULT_SEARCH, choose_range, did_you_mean
 from sqc.calibration.statistics import Statistics
+from sqc.calibration.statistics_file import read_statistics, write_statistics
+from sqc.calibration.tensor import TensorStatistics
 from sqc.errors import CalibrationError
 
 
@@ -26,13 +31,13 @@ class Calibration:
     statistics: Statistics
 
     def __post_init__(self) -> None:
-        if self.statistics.samples == 0:
+        if not any(tensor.histogram.total for tensor in self.statistics.tensors.values()) and not self.samples:
             raise CalibrationError("the calibration data hold no samples; pass at least one batch")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The tensors seen."""
-        return tuple(self.statistics.histograms)
+        return tuple(self.statistics.tensors)
 
     @property
     def samples(self) -> int:
@@ -48,17 +53,33 @@ class Calibration:
         return self.statistics.inputs.arrays()
 
     def __contains__(self, name: object) -> bool:
-        return name in self.statistics.histograms
+        return name in self.statistics.tensors
 
     def histogram(self, name: str) -> Histogram:
-        """The histogram of a tensor. Raises CalibrationError if that tensor was not seen."""
-        histograms = self.statistics.histograms
-        if name not in histograms:
+        """The histogram of a tensor. Raises CalibrationError if that tensor was not seen, like all that follow."""
+        return self._tensor(name).histogram
+
+    def moments(self, name: str) -> Moments | None:
+        """Mean, mean square and variance of a tensor; None where the calibration was read from a text file."""
+        return self._tensor(name).moments
+
+    def channels(self, name: str) -> ChannelRanges | None:
+        """The extremes of each channel of a tensor as it is held after the float passes; None where it has none."""
+        return self._tensor(name).channels
+
+    def batch_ranges(self, name: str) -> NDArray[np.float32]:
+        """Minimum and maximum of a tensor in each batch, float32 [batches, 2], in the order of the batches."""
+        self._tensor(name)
+        return self.statistics.batches.of_tensor(name)
+
+    def _tensor(self, name: str) -> TensorStatistics:
+        tensors = self.statistics.tensors
+        if name not in tensors:
             raise CalibrationError(
                 f"tensor '{name}' is not in the calibration, which was made from another model or another version of "
-                f"it{did_you_mean(name, histograms)} Otherwise calibrate this model"
+                f"it{did_you_mean(name, tensors)} Otherwise calibrate this model"
             )
-        return histograms[name]
+        return tensors[name]
 
     def range(
         self, name: str, search: str = DEFAULT_SEARCH, bits: int = 8, symmetric: bool = False
@@ -73,17 +94,20 @@ class Calibration:
         return choose_qparams(*self.range(name, search, bits, symmetric), dtype, symmetric, bits)
 
     def merge(self, other: Calibration) -> Calibration:
-        """The calibration on both sets of data: the same, to the bit, as one run over all of them in any order."""
+        """The calibration on both sets of data: the same, to the bit, as one run over all of them in any order.
+
+        Raises CalibrationError for calibrations of different models, and for a batch that is in both.
+        """
         return Calibration(self.statistics.merge(other.statistics))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one file; equal calibrations give equal bytes. Raises CalibrationError if that fails."""
-        self.statistics.save(path)
+        write_statistics(self.statistics, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Calibration:
         """Read what `save` wrote. Raises CalibrationError if the file is missing, damaged or empty."""
-        return Calibration(Statistics.load(path))
+        return Calibration(read_statistics(path))
 
     def __repr__(self) -> str:
         return f"Calibration({len(self.names)} tensors, {self.samples} samples)"

@@ -47,7 +47,7 @@ class Histogram:
 
         Raises CalibrationError where values are no numbers, NaN or infinite (also: too large for float32).
         """
-        data = _as_float32(values, name)
+        data = np.ravel(as_float32(values, name))
         if data.size == 0:
             return Histogram.empty()
         minimum, maximum = _extremes(data, name)
@@ -106,14 +106,15 @@ class Histogram:
         return f"Histogram({self.total} values in {span}, bin width 2**{self.exponent})"
 
 
-def _as_float32(values: ArrayLike, name: str) -> NDArray[np.float32]:
+def as_float32(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    """`values` as they are calibrated. Raises CalibrationError where they are no real numbers."""
     array: NDArray[Any] = np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise CalibrationError(
             f"calibration data of '{name}' have dtype {array.dtype}, which holds no real numbers; pass floats"
         )
     with np.errstate(over="ignore"):
-        return np.ravel(array).astype(np.float32, copy=False)
+        return array.astype(np.float32, copy=False)
 
 
 def _extremes(data: NDArray[np.float32], name: str) -> tuple[float, float]:

@@ -6,17 +6,24 @@ from collections.abc import Mapping
 
 from numpy.typing import ArrayLike
 
-from sqc.calibration.histogram import Histogram
 from sqc.calibration.statistics import Statistics
+from sqc.calibration.tensor import TensorStatistics
 
 
-def accumulate(statistics: Statistics, tensors: Mapping[str, ArrayLike], samples: int = 1) -> None:
-    """Add the values of one batch, {tensor name: array of any shape}, to `statistics`.
+def accumulate(
+    statistics: Statistics,
+    tensors: Mapping[str, ArrayLike],
+    samples: int = 1,
+    channel_axes: Mapping[str, int] | None = None,
+) -> None:
+    """Add the values of some samples, {tensor name: array of any shape}, to `statistics`.
 
-    `samples` is how many samples the batch holds; rows that only fill up a ragged last batch must be cut off before.
-    Raises CalibrationError, and adds nothing of the batch, if one of the arrays holds NaN or infinities.
+    `samples` is how many they are; rows that only fill up a ragged last batch must be cut off before. `channel_axes`
+    tells the axis of the channels, for the tensors that have one. Raises CalibrationError, and adds nothing, if one of
+    the arrays holds NaN or infinities.
     """
-    counted = {name: Histogram.of(values, name) for name, values in tensors.items()}
-    for name, histogram in counted.items():
-        statistics.histograms[name] = statistics.histograms.get(name, Histogram.empty()).merge(histogram)
+    axes = channel_axes or {}
+    new = {name: TensorStatistics.of(values, samples, axes.get(name), name) for name, values in tensors.items()}
+    for name, tensor in new.items():
+        statistics.tensors[name] = statistics.tensors[name].merge(tensor) if name in statistics.tensors else tensor
     statistics.samples += samples

@@ -8,14 +8,17 @@ samples count once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sqc.errors import CalibrationError
+
+Sample: TypeAlias = Mapping[str, NDArray[Any]]
+"""`{input: array}`, with one row along axis 0, or a whole batch of a model that fixes its batch."""
 
 KEPT_SAMPLES = 128
 KEPT_BYTES = 64 << 20
@@ -24,30 +27,21 @@ _UNBOUNDED = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservoir:
-    """At most `capacity` samples by ascending digest, each `{input: array}` with one or more rows along axis 0."""
+    """At most `capacity` samples, by ascending digest."""
 
-    samples: dict[bytes, dict[str, NDArray[Any]]] = field(default_factory=dict)
+    samples: dict[bytes, Sample] = field(default_factory=dict)
     capacity: int = _UNBOUNDED
 
     @staticmethod
-    def of(inputs: Mapping[str, NDArray[Any]], keep: int = KEPT_SAMPLES, unit: int = 1) -> Reservoir:
-        """Keep `keep` of the rows in `inputs`, {input: array with one row a sample}, within `KEPT_BYTES`.
-
-        Rows that belong together, as in a model of fixed batch, are `unit` at a time. Raises CalibrationError if `keep`
-        is negative.
-        """
-        if keep < 0:
-            raise CalibrationError(f"cannot keep {keep} samples of the inputs; 0 keeps none")
-        rows = min(map(len, inputs.values()), default=0)
-        starts = range(0, rows, unit)
-        unit_bytes = sum(array[:unit].nbytes for array in inputs.values())
-        capacity = min(-(-keep // unit), KEPT_BYTES // max(1, unit_bytes)) if rows else _UNBOUNDED
-        if capacity == 0:
-            return Reservoir({}, 0)
-        pieces = ({name: inputs[name][i : i + unit] for name in sorted(inputs)} for i in starts)
-        digests = {_digest(piece): piece for piece in pieces}
-        kept = {key: {name: array.copy() for name, array in digests[key].items()} for key in sorted(digests)[:capacity]}
-        return Reservoir(kept, capacity)
+    def of(samples: Sequence[tuple[bytes, Sample]], keep: int = KEPT_SAMPLES) -> Reservoir:
+        """Keep those of `samples` (see `digested`) that come first, `keep` rows or few more, within `KEPT_BYTES`."""
+        if not samples:
+            return Reservoir()
+        arrays = samples[0][1].values()
+        rows, size = min(map(len, arrays)), sum(array.nbytes for array in arrays)
+        capacity = min(-(-keep // max(1, rows)), KEPT_BYTES // max(1, size))
+        first = sorted(dict(samples).items(), key=lambda sample: sample[0])[:capacity]
+        return Reservoir({digest: {name: x.copy() for name, x in sample.items()} for digest, sample in first}, capacity)
 
     def merge(self, other: Reservoir) -> Reservoir:
         """What is kept of both sets of samples, under the smaller of the two capacities.
@@ -69,27 +63,6 @@ class Reservoir:
         samples = list(self.samples.values())
         return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]} if samples else {}
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What a file holds of it."""
-        inputs = self.arrays()
-        return {
-            "kept": np.array([len(self.samples), self.capacity], np.int64),
-            "kept.names": np.frombuffer("\0".join(inputs).encode(), np.uint8),
-            **{f"kept.{i}": array for i, array in enumerate(inputs.values())},
-        }
-
-    @staticmethod
-    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Reservoir:
-        """Read what `to_arrays` gave. Raises ValueError or KeyError for anything else."""
-        count, capacity = arrays["kept"].tolist()
-        names = arrays["kept.names"].tobytes().decode().split("\0") if count else []
-        parts = {name: np.split(arrays[f"kept.{i}"], count) for i, name in enumerate(names)}
-        pieces = [{name: part[i] for name, part in parts.items()} for i in range(count)]
-        samples = {_digest(piece): piece for piece in pieces}
-        if len(samples) != count or count > capacity or list(samples) != sorted(samples):
-            raise ValueError("the samples kept are not in their order")
-        return Reservoir(samples, capacity)
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Reservoir):
             return NotImplemented
@@ -99,12 +72,21 @@ class Reservoir:
         return f"Reservoir({len(self.samples)} samples)"
 
 
-def _digest(sample: Mapping[str, NDArray[Any]]) -> bytes:
+def digested(inputs: Mapping[str, NDArray[Any]], rows: int = 1) -> list[tuple[bytes, Sample]]:
+    """Each sample in `inputs`, `rows` rows along axis 0 of each of them, behind a digest of its bytes (16 bytes)."""
+    names = sorted(inputs)
+    starts = range(0, min(map(len, inputs.values()), default=0), rows)
+    samples = [{name: np.ascontiguousarray(inputs[name][start : start + rows]) for name in names} for start in starts]
+    return [(digest_of(array.data for array in sample.values()), sample) for sample in samples]
+
+
+def digest_of(parts: Iterable[bytes | memoryview]) -> bytes:
+    """16 bytes that differ where these bytes, all together, differ."""
     digest = hashlib.blake2b(digest_size=16)
-    for array in sample.values():
-        digest.update(np.ascontiguousarray(array).data)
+    for part in parts:
+        digest.update(part)
     return digest.digest()
 
 
-def _signature(sample: Mapping[str, NDArray[Any]]) -> str:
+def _signature(sample: Sample) -> str:
     return ", ".join(f"'{name}' {array.dtype.name}{list(array.shape)}" for name, array in sample.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -9,17 +10,38 @@ import click
 from sqc.cli.compile import INPUT, OUTPUT
 
 
+def _shard(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", value)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{value!r} is no shard: write 1/3, 2/3 or 3/3 for the thirds")
+    return int(match[1]), int(match[2])
+
+
 @click.command(short_help="Record a calibration for later compiles.")
 @click.argument("model", type=INPUT)
 @click.option("--calibration-data", type=INPUT, required=True, help="An .npz with one array an input, by its name.")
 @click.option("-o", "--output", type=OUTPUT, help="The file to write; default: MODEL with the suffix .calibration.")
-def command(model: Path, calibration_data: Path, output: Path | None) -> None:
-    """Record histograms of MODEL's activations, for `sqc compile --calibration`."""
+@click.option("--shard", default="1/1", callback=_shard, metavar="I/N", help="Take every N-th batch from the I-th on.")
+@click.option("--target", default="native", show_default=True, help="The instruction set to run with.")
+@click.option("--keep", type=click.IntRange(0), help="How many input samples to keep in the file; default: 128.")
+def command(
+    model: Path, calibration_data: Path, output: Path | None, shard: tuple[int, int], target: str, keep: int | None
+) -> None:
+    """Record statistics of MODEL's activations, for `sqc compile --calibration`.
+
+    The N shards of the same data, recorded anywhere for one target, are put together by `sqc merge`.
+    """
+    from sqc.calibration import KEPT_SAMPLES
     from sqc.cli import files, ui
-    from sqc.cli.compile import make_calibration
+    from sqc.cli.compile import new_calibration
 
     output = output or model.with_suffix(".calibration")
-    calibration = make_calibration(files.read_model(model), calibration_data, None)
-    with files.replacing(output) as temporary:
-        calibration.save(temporary)
+    calibration = new_calibration(
+        files.read_model(model),
+        calibration_data,
+        shard=shard,
+        target=target,
+        keep=KEPT_SAMPLES if keep is None else keep,
+    )
+    calibration.save(output)
     ui.say(f"wrote {output}: {len(calibration.names)} tensors over {calibration.samples} samples")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,9 +87,7 @@ def command(
 
 def make_calibration(graph: Graph, data: Path | None, saved: Path | None, exclude: Sequence[str] = ()) -> Calibration:
     """The calibration that the options ask for: a saved one, or a new one from data. Raises CalibrationError."""
-    import sqc
     from sqc.calibration import Calibration
-    from sqc.cli import files, ui
 
     if (data is None) == (saved is None):
         raise CalibrationError(
@@ -99,9 +97,17 @@ def make_calibration(graph: Graph, data: Path | None, saved: Path | None, exclud
     if saved is not None:
         return Calibration.load(saved)
     assert data is not None
+    return new_calibration(graph, data, exclude=exclude)
+
+
+def new_calibration(graph: Graph, data: Path, **options: Any) -> Calibration:
+    """A calibration from data, with these options of `sqc.calibrate`. Raises CalibrationError."""
+    import sqc
+    from sqc.cli import files, ui
+
     batches = files.calibration_batches(data, graph)
     with ui.progress("calibrating") as move:
-        return sqc.calibrate(graph, batches, exclude=exclude, progress=move)
+        return sqc.calibrate(graph, batches, progress=move, **options)
 
 
 def check_ranges(name: str) -> str:
