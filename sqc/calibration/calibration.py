@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqc.calibration.channels import ChannelRanges
+from sqc.calibration.dnnlowp_files import is_dnnlowp, read_dnnlowp
 from sqc.calibration.histogram import Histogram
 from sqc.calibration.moments import Moments
 from sqc.calibration.qparams import choose_qparams
@@ -106,8 +107,21 @@ class Calibration:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Calibration:
-        """Read what `save` wrote. Raises CalibrationError if the file is missing, damaged or empty."""
-        return Calibration(read_statistics(path))
+        """Read what `save` wrote, or a text file of DNNLOWP (see `from_dnnlowp`).
+
+        Raises CalibrationError if the file is missing, damaged or empty.
+        """
+        text = os.path.isfile(path) and is_dnnlowp(path)
+        return Calibration.from_dnnlowp(path) if text else Calibration(read_statistics(path))
+
+    @staticmethod
+    def from_dnnlowp(path: str | os.PathLike[str]) -> Calibration:
+        """Read a min-max or histogram file of Caffe2's DNNLOWP, which names the tensors as the model does.
+
+        It holds no moments, channels, batches or inputs; a min-max file serves no search but min-max. Raises
+        CalibrationError if the file is missing, damaged or empty.
+        """
+        return Calibration(read_dnnlowp(path))
 
     def __repr__(self) -> str:
         return f"Calibration({len(self.names)} tensors, {self.samples} samples)"

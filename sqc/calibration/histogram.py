@@ -51,8 +51,8 @@ class Histogram:
         if data.size == 0:
             return Histogram.empty()
         minimum, maximum = _extremes(data, name)
-        exponent = _exponent_for(minimum, maximum)
-        first, last = _bin_window(minimum, maximum, exponent)
+        exponent = exponent_for(minimum, maximum)
+        first, last = bin_window(minimum, maximum, exponent)
         counts = np.zeros(last - first + 1, np.int64)
         bins_per_unit = math.ldexp(1.0, -exponent)
         for start in range(0, data.size, _CHUNK):
@@ -70,8 +70,8 @@ class Histogram:
         if other.total == 0:
             return self
         minimum, maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
-        exponent = _exponent_for(minimum, maximum)
-        first, last = _bin_window(minimum, maximum, exponent)
+        exponent = exponent_for(minimum, maximum)
+        first, last = bin_window(minimum, maximum, exponent)
         counts = np.zeros(last - first + 1, np.int64)
         for part in (self, other):
             index = np.arange(part.first, part.first + part.counts.size) >> (exponent - part.exponent)
@@ -128,7 +128,7 @@ def _extremes(data: NDArray[np.float32], name: str) -> tuple[float, float]:
     return minimum + 0.0, maximum + 0.0  # no negative zeros
 
 
-def _bin_window(minimum: float, maximum: float, exponent: int) -> tuple[int, int]:
+def bin_window(minimum: float, maximum: float, exponent: int) -> tuple[int, int]:
     """First and last bin index that the data and zero need."""
     return (
         min(math.floor(math.ldexp(minimum, -exponent)), 0),
@@ -136,7 +136,7 @@ def _bin_window(minimum: float, maximum: float, exponent: int) -> tuple[int, int
     )
 
 
-def _exponent_for(minimum: float, maximum: float) -> int:
+def exponent_for(minimum: float, maximum: float) -> int:
     """The smallest exponent whose window has at most `BINS` bins."""
     largest = max(-minimum, maximum)
     if largest == 0:
@@ -144,7 +144,7 @@ def _exponent_for(minimum: float, maximum: float) -> int:
     _, magnitude = math.frexp(largest)  # all |x| < 2**magnitude
     exponent = max(magnitude - BINS.bit_length(), _SMALLEST_EXPONENT)
     while True:
-        first, last = _bin_window(minimum, maximum, exponent)
+        first, last = bin_window(minimum, maximum, exponent)
         if last - first < BINS:
             return exponent
         exponent += 1

@@ -7,7 +7,8 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,13 +48,22 @@ def write_statistics(statistics: Statistics, path: str | os.PathLike[str]) -> No
 
     Raises CalibrationError if it cannot be written.
     """
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in _to_arrays(statistics).items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:  # dated 1980, always
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` at the end, or vanishes if that fails.
+
+    Raises CalibrationError where the block or the system raises OSError: a full disk, a missing folder.
+    """
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for name, array in _to_arrays(statistics).items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:  # dated 1980, always
-                    np.lib.format.write_array(member, array, allow_pickle=False)
+        yield partial
         os.replace(partial, target)
     except OSError as error:
         raise CalibrationError(f"cannot write calibration statistics to '{target}': {error}") from error

@@ -24,14 +24,24 @@ def _shard(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int
 @click.option("--shard", default="1/1", callback=_shard, metavar="I/N", help="Take every N-th batch from the I-th on.")
 @click.option("--target", default="native", show_default=True, help="The instruction set to run with.")
 @click.option("--keep", type=click.IntRange(0), help="How many input samples to keep in the file; default: 128.")
+@click.option("--dnnlowp-histogram", type=OUTPUT, help="Also write a histogram file of Caffe2's DNNLOWP.")
+@click.option("--dnnlowp-minmax", type=OUTPUT, help="Also write a min-max file of Caffe2's DNNLOWP.")
 def command(
-    model: Path, calibration_data: Path, output: Path | None, shard: tuple[int, int], target: str, keep: int | None
+    model: Path,
+    calibration_data: Path,
+    output: Path | None,
+    shard: tuple[int, int],
+    target: str,
+    keep: int | None,
+    dnnlowp_histogram: Path | None,
+    dnnlowp_minmax: Path | None,
 ) -> None:
     """Record statistics of MODEL's activations, for `sqc compile --calibration`.
 
     The N shards of the same data, recorded anywhere for one target, are put together by `sqc merge`.
     """
     from sqc.calibration import KEPT_SAMPLES
+    from sqc.calibration.dnnlowp_files import write_histograms, write_minmax
     from sqc.cli import files, ui
     from sqc.cli.compile import new_calibration
 
@@ -44,4 +54,8 @@ def command(
         keep=KEPT_SAMPLES if keep is None else keep,
     )
     calibration.save(output)
+    if dnnlowp_histogram:
+        write_histograms(calibration.statistics, dnnlowp_histogram)
+    if dnnlowp_minmax:
+        write_minmax(calibration.statistics, dnnlowp_minmax)
     ui.say(f"wrote {output}: {len(calibration.names)} tensors over {calibration.samples} samples")

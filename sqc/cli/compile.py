@@ -23,7 +23,12 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 @click.command(short_help="Compile a model to a shared library.")
 @click.argument("model", type=INPUT)
 @click.option("--calibration-data", type=INPUT, help="An .npz with one array an input, by name; or an .npy.")
-@click.option("--calibration", "saved", type=INPUT, help="A calibration that `sqc calibrate` saved.")
+@click.option(
+    "--calibration",
+    "saved",
+    type=INPUT,
+    help="A calibration of `sqc calibrate`, or a histogram or min-max file of DNNLOWP.",
+)
 @click.option("--float", "as_float", is_flag=True, help="Compile in float32, without calibration.")
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")

@@ -51,3 +51,16 @@ def test_inputs_kept(sqc: Sqc, data: Path, tmp_path: Path) -> None:
     for keep in (0, 10):
         sqc("calibrate", DIGITS, "--calibration-data", data, "-o", tmp_path / "c", "--keep", keep)
         assert sum(map(len, Calibration.load(tmp_path / "c").inputs.values())) == keep
+
+
+def test_files_of_dnnlowp_are_written_and_compile(sqc: Sqc, data: Path, tmp_path: Path) -> None:
+    histogram, minmax = tmp_path / "histogram", tmp_path / "minmax"
+    options = ["--dnnlowp-histogram", histogram, "--dnnlowp-minmax", minmax, "-o", tmp_path / "c"]
+    assert sqc("calibrate", DIGITS, "--calibration-data", data, *options).exit_code == 0
+    libraries = []
+    for saved in (tmp_path / "c", minmax, histogram):
+        library = tmp_path / f"{saved.name}.so"
+        result = sqc("compile", DIGITS, "--calibration", saved, "--ranges", "minmax", "-o", library)
+        assert result.exit_code == 0, result.output
+        libraries.append(library.read_bytes())
+    assert libraries[0] == libraries[1] == libraries[2]
