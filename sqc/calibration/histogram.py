@@ -58,8 +58,9 @@ class Histogram:
         for start in range(0, data.size, _CHUNK):
             # In float64 the product is exact; in float32 it could underflow to the wrong side of zero.
             position = np.multiply(data[start : start + _CHUNK], bins_per_unit, dtype=np.float64)
-            np.floor(position, out=position)
-            position -= first
+            if first < 0:  # else the conversion to integers rounds down as well
+                np.floor(position, out=position)
+                position -= first
             counts += np.bincount(position.astype(np.intp), minlength=counts.size)
         return Histogram(exponent, first, counts, minimum, maximum)
 
