@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sqc.calibration.qparams import choose_weight_scales
+from sqc.calibration.weights import choose_weight_scales
 from sqc.ir import Graph, Op, Quantization, Rewriter, Value
 from sqc.passes.base import Notes
 from sqc.passes.rounding import MATRIX, levels_behind

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sqc.calibration import (
     Calibration,
+    Grid,
     Histogram,
     Reservoir,
     Statistics,
@@ -209,10 +210,10 @@ def test_a_calibration_needs_samples() -> None:
 
 
 def test_searches_are_plugs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqc.calibration.ranges._SEARCHES", {"minmax": lambda histogram, bits, symmetric: (0.0, 1.0)})
+    monkeypatch.setattr("sqc.calibration.ranges._SEARCHES", {"minmax": lambda histogram, grid: (0.0, 1.0)})
 
     @register_search("wide")
-    def wide(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
+    def wide(histogram: Histogram, grid: Grid) -> tuple[float, float]:
         return -100.0, 100.0
 
     assert search_names() == ("minmax", "wide")
