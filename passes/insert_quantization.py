@@ -9,11 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from sqc.calibration.qparams import choose_qparams
+from sqc.calibration.ranges import DEFAULT_SEARCH
+from sqc.calibration.settings import Ranges, RangesLike, Settings
 from sqc.errors import CompileError
 from sqc.ir import Graph, Quantization, Rewriter, Value
 from sqc.ops.quantization import clamp
 from sqc.passes.base import Notes
-from sqc.passes.rounding import KNOWN_RANGES, place, useful_range
+from sqc.passes.rounding import KNOWN_RANGES, Placement, place, rounding_names
 
 
 def observed_values(graph: Graph, exclude: Collection[str] = ()) -> list[Value]:
@@ -33,58 +35,78 @@ class InsertQuantization:
     y = relu(conv2d(x, w))  ->  y = relu(conv2d(dequantize(quantize(x)), w)); y' = dequantize(quantize(y))
 
     ``qparams`` maps names of values to scale and zero point; :func:`observed_values` tells which are needed. Ops whose
-    source is in ``exclude`` stay in float. Raises CompileError where parameters are missing.
+    source is in ``exclude`` stay in float. Where ``ranges`` give a value fewer than eight bits, a clip to its levels
+    goes before its quantize. Raises CompileError where parameters are missing.
     """
 
     name: ClassVar[str] = "insert-quantization"
     qparams: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     exclude: Collection[str] = frozenset()
+    ranges: RangesLike = DEFAULT_SEARCH
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
         placement = place(graph, self.exclude)
         self._check(graph)
         rounded = set(placement.rounded)
+        settings = self._settings(graph, placement)
         rewriter = Rewriter(graph)
         eight_bits: dict[Value, Value] = {}  # inputs and constants as integer ops read them
         for value in placement.rounded:
             if graph.producer(value) is None:
-                eight_bits[value] = self._round(rewriter, graph, value)
+                eight_bits[value] = self._round(rewriter, graph, value, settings[value])
         for op in graph.ops:
             notes.add(self, op, placement.precision[op.result])
             operands = rewriter.operands(op)
             if placement.is_integer(op):
                 operands = tuple(eight_bits.get(old, new) for old, new in zip(op.operands, operands, strict=True))
+            if op.kind == "concat" and op.result in rounded:
+                # Its operands will be rounded as its result is.
+                operands = tuple(self._clip(rewriter, graph, op.result, x, settings[op.result]) for x in operands)
             rewriter.keep(op, operands)
             if op.result in rounded:
-                rewriter.replace(op, self._round(rewriter, graph, op.result))
+                rewriter.replace(op, self._round(rewriter, graph, op.result, settings[op.result]))
         return rewriter.finish()
 
-    def _round(self, rewriter: Rewriter, graph: Graph, value: Value) -> Value:
-        scale, zero_point = self._parameters(graph, value)
+    def _settings(self, graph: Graph, placement: Placement) -> dict[Value, Settings]:
+        ranges = Ranges.of(self.ranges)
+        return {value: ranges.settings(rounding_names(graph, value, placement)) for value in placement.rounded}
+
+    def _clip(self, rewriter: Rewriter, graph: Graph, value: Value, x: Value, settings: Settings) -> Value:
+        """``x`` within the levels that ``value`` may have."""
+        if settings.bits == 8:
+            return x
+        scale, zero_point = self._parameters(graph, value, settings)
+        bounds = {"min": scale * -zero_point, "max": scale * (settings.grid.steps - zero_point)}
+        producer = graph.producer(value)
+        return rewriter.emit("clip", [x], bounds, name=f"{x.name}.clipped", source=producer.source if producer else "")
+
+    def _round(self, rewriter: Rewriter, graph: Graph, value: Value, settings: Settings) -> Value:
+        scale, zero_point = self._parameters(graph, value, settings)
         producer = graph.producer(value)
         source = producer.source if producer else ""
         if graph.is_constant(value):
-            t = clamp(np.rint(graph.constants[value] / np.float32(scale)), -zero_point, 255 - zero_point)
+            last = settings.grid.steps - zero_point
+            t = clamp(np.rint(graph.constants[value] / np.float32(scale)), -zero_point, last)
             levels = (t.astype(np.int32) + zero_point).astype(np.uint8)
             quantized = rewriter.constant(levels, value.name, Quantization.per_tensor(scale, zero_point))
         else:
             attributes = {"scale": scale, "zero_point": zero_point}
             name = f"{value.name}.quantized"
-            quantized = rewriter.emit("quantize", [rewriter.map(value)], attributes, name=name, source=source)
+            real = rewriter.map(value)
+            if producer is None or producer.kind != "concat":
+                real = self._clip(rewriter, graph, value, real, settings)
+            quantized = rewriter.emit("quantize", [real], attributes, name=name, source=source)
         return rewriter.emit("dequantize", [quantized], name=f"{value.name}.dequantized", source=source)
 
-    def _parameters(self, graph: Graph, value: Value) -> tuple[float, int]:
+    def _parameters(self, graph: Graph, value: Value, settings: Settings) -> tuple[float, int]:
         producer = graph.producer(value)
+        grid = settings.symmetric, settings.bits, settings.power_of_two
         if graph.is_constant(value):
             array = graph.constants[value]
-            return choose_qparams(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
+            return choose_qparams(float(array.min(initial=0.0)), float(array.max(initial=0.0)), "uint8", *grid)
         if producer is not None and producer.kind in KNOWN_RANGES:
-            return choose_qparams(*KNOWN_RANGES[producer.kind])
+            return choose_qparams(*KNOWN_RANGES[producer.kind], "uint8", *grid)
         scale, zero_point = self.qparams[value.name]
-        low, high = scale * (0 - zero_point), scale * (255 - zero_point)
-        least, most = useful_range(graph, value)
-        if low < least < high or low < most < high:
-            return choose_qparams(max(low, least), min(high, most))
         return float(np.float32(scale)), int(zero_point)
 
     def _check(self, graph: Graph) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from sqc.calibration.ranges import DEFAULT_SEARCH
+from sqc.calibration.settings import RangesLike
 from sqc.errors import CompileError, GraphError
 from sqc.ir import Graph
 from sqc.ir import verify as verify_graph
@@ -35,15 +37,19 @@ FLOAT: tuple[Pass, ...] = (
 """From the graph as imported to the float graph that is calibrated and quantized."""
 
 
-def quantization(qparams: Mapping[str, tuple[float, int]], exclude: Collection[str] = frozenset()) -> tuple[Pass, ...]:
+def quantization(
+    qparams: Mapping[str, tuple[float, int]],
+    exclude: Collection[str] = frozenset(),
+    ranges: RangesLike = DEFAULT_SEARCH,
+) -> tuple[Pass, ...]:
     """From the float graph to the integer graph, in which no bit changes any more.
 
     ``qparams`` maps names of values (:func:`sqc.passes.observed_values`) to scale and zero point; nodes whose source is
-    in ``exclude`` stay in float.
+    in ``exclude`` stay in float. ``ranges`` give the bits of values, and how weights are quantized.
     """
     return (
-        InsertQuantization(qparams, exclude),
-        QuantizeWeights(exclude),
+        InsertQuantization(qparams, exclude, ranges),
+        QuantizeWeights(exclude, ranges),
         RequantizeConcat(),
         FoldQparams(),
         FoldConstants(),

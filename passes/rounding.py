@@ -41,6 +41,9 @@ KNOWN_RANGES: Mapping[str, tuple[float, float]] = {
 }
 """Kinds whose results need no calibration."""
 
+INPUT = "input"
+"""What rules call the inputs of a model, which no op computes."""
+
 _LAST = "only float ops and outputs read it"
 
 _ROUNDING = ("add", "sub", "mul", "concat", "average_pool", "reduce_mean", *TABLES)
@@ -121,18 +124,60 @@ def function_operand(graph: Graph, op: Op) -> Value | None:
     return None
 
 
-def useful_range(graph: Graph, value: Value) -> tuple[float, float]:
-    """The interval outside of which no reader of ``value`` tells numbers apart: its readers may be constant there."""
-    low, high = math.inf, -math.inf
+def useful_range(graph: Graph, value: Value, placement: Placement) -> tuple[float, float]:
+    """The interval, zero in it, outside of which no reader of ``value`` tells numbers apart.
+
+    Clamps and hard functions are constant there; sigmoid and tanh come within half a step of their last level, where
+    their results are rounded over their known range. What only moves elements passes on the interval of its result.
+    """
+    low, high = 0.0, 0.0
     for op in graph.users(value):
-        if op.kind == "hard_swish":
-            bounds = (-3.0, math.inf)
-        elif op.kind == "hard_sigmoid" and op.number("alpha") > 0:
-            bounds = (-op.number("beta") / op.number("alpha"), (1.0 - op.number("beta")) / op.number("alpha"))
-        else:
-            return (-math.inf, math.inf)
-        low, high = min(low, bounds[0]), max(high, bounds[1])
+        least, most = _distinguished(graph, op, placement)
+        low, high = min(low, least), max(high, most)
     return (low, high) if low < high and not graph.is_output(value) else (-math.inf, math.inf)
+
+
+def _distinguished(graph: Graph, op: Op, placement: Placement) -> tuple[float, float]:
+    """The interval outside of which ``op`` tells no numbers apart."""
+    if op.kind == "relu":
+        return 0.0, math.inf
+    if op.kind == "clip":
+        return op.number("min"), op.number("max")
+    if op.kind == "hard_swish":
+        return -3.0, math.inf
+    if op.kind == "hard_sigmoid" and op.number("alpha") > 0:
+        return -op.number("beta") / op.number("alpha"), (1.0 - op.number("beta")) / op.number("alpha")
+    if op.kind == "sigmoid" and op.result in placement.rounded:
+        return -math.log(2 * 255 - 1), math.log(2 * 255 - 1)
+    if op.kind == "tanh" and op.result in placement.rounded:
+        return -math.atanh(253 / 255), math.atanh(253 / 255)
+    if op.kind in (*MOVEMENT, "max_pool"):
+        return useful_range(graph, op.result, placement)
+    return -math.inf, math.inf
+
+
+def rounding_names(graph: Graph, value: Value, placement: Placement) -> set[str]:
+    """What rules call a rounded value: its name, and kind, node and result of the ops computed before its rounding."""
+    op = graph.producer(value)
+    if op is None:
+        return {value.name, INPUT}
+    names, pending = {value.name}, [op]
+    while pending:
+        op = pending.pop()
+        names |= layer_names(op)
+        for operand in op.operands:
+            producer = graph.producer(operand)
+            moved = producer is None or producer.kind in (*MOVEMENT, "max_pool")
+            if producer is None or moved or operand in placement.rounded or not placement.is_integer(producer):
+                continue
+            if graph.only_user(operand) is op:
+                pending.append(producer)
+    return names
+
+
+def layer_names(op: Op) -> set[str]:
+    """What rules call an op: its kind, its node in the user's model, its result."""
+    return {op.kind, op.source, op.result.name} - {""}
 
 
 def levels_behind(graph: Graph, value: Value) -> Value | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from sqc.calibration import DEFAULT_SEARCH, Calibration
+from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
@@ -17,7 +17,7 @@ from sqc.errors import CompileError
 from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
-from sqc.passes.insert_quantization import observed_values
+from sqc.passes.choose_parameters import choose_parameters
 from sqc.report import Report, report_of, work_by_result
 from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
@@ -70,21 +70,23 @@ def quantize(
     graph: Graph,
     calibration: Calibration,
     *,
-    ranges: str = DEFAULT_SEARCH,
+    ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     notes: Notes | None = None,
     after: AfterPass | None = None,
 ) -> Graph:
     """The integer graph of a float one: activations u8, weights s8 per channel.
 
-    ``ranges`` names the search that chooses ranges. Nodes in ``exclude`` (names of the model's nodes) stay in float.
+    ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and names, see
+    :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float.
     Raises CalibrationError if the calibration is of another model, CompileError for an unknown node in ``exclude``.
     """
     exclude = known_nodes(graph, exclude)
     notes = Notes() if notes is None else notes
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
-    qparams = {value.name: calibration.qparams(value.name, ranges) for value in observed_values(graph, exclude)}
-    return pipeline.run(pipeline.quantization(qparams, exclude), graph, notes, after=after)
+    ranges = Ranges.of(ranges)
+    qparams = choose_parameters(graph, calibration, ranges, exclude)
+    return pipeline.run(pipeline.quantization(qparams, exclude, ranges), graph, notes, after=after)
 
 
 def compile(
@@ -93,7 +95,7 @@ def compile(
     *,
     target: str = "native",
     batch: int | Sequence[int] = 1,
-    ranges: str = DEFAULT_SEARCH,
+    ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     records: str | os.PathLike[str] | Records | None = None,
     after: AfterPass | None = None,
@@ -132,7 +134,7 @@ def fused_variants(
     calibration: Calibration | None = None,
     *,
     batch: int | Sequence[int] = 1,
-    ranges: str = DEFAULT_SEARCH,
+    ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
 ) -> list[Graph]:
     """The graphs whose ops :func:`compile` makes kernels for, one for each batch size. Raises like it."""
@@ -143,7 +145,7 @@ def fused_variants(
 def _quantized(
     graph: Graph,
     calibration: Calibration | None,
-    ranges: str,
+    ranges: RangesLike,
     exclude: Iterable[str],
     notes: Notes,
     after: AfterPass | None,

@@ -14,7 +14,7 @@ import sqc
 from sqc.bench.compare import Rival, chunks
 from sqc.bench.peers import Feeds, Peer
 from sqc.bench.static_model import static_model
-from sqc.calibration import DEFAULT_SEARCH
+from sqc.calibration import DEFAULT_SEARCH, RangesLike
 from sqc.errors import InputError
 from sqc.ir import Graph
 from sqc.runtime import Model
@@ -44,7 +44,7 @@ def prepare(
     *,
     batch: int = 1,
     target: str = "native",
-    ranges: str = DEFAULT_SEARCH,
+    ranges: RangesLike = DEFAULT_SEARCH,
     records: Records | None = None,
     with_float: bool = False,
     stage: Stage = lambda title: nullcontext(),

@@ -8,6 +8,7 @@ from sqc.calibration.observer import accumulate
 from sqc.calibration.qparams import Grid, choose_qparams
 from sqc.calibration.ranges import DEFAULT_SEARCH, RangeSearch, choose_range, find_search, register_search, search_names
 from sqc.calibration.reservoir import KEPT_SAMPLES, Reservoir, digest_of, digested
+from sqc.calibration.settings import Ranges, RangesLike, Settings, WeightSettings
 from sqc.calibration.statistics import Statistics
 from sqc.calibration.statistics_file import read_statistics, write_statistics
 from sqc.calibration.tensor import TensorStatistics
@@ -24,9 +25,13 @@ __all__ = [
     "Histogram",
     "Moments",
     "RangeSearch",
+    "Ranges",
+    "RangesLike",
     "Reservoir",
+    "Settings",
     "Statistics",
     "TensorStatistics",
+    "WeightSettings",
     "accumulate",
     "choose_qparams",
     "choose_range",

@@ -62,7 +62,7 @@ def _greedy(moments: Moments, levels: int) -> tuple[int, int]:
     lower, upper = 0, steps
     best = np.inf
     while lower < upper:
-        # The first bin up to which the share `lower + 1` is reached, the last one up to which `upper - 1` is not passed.
+        # The first bin at whose end `lower + 1` steps are reached; the last at whose end `upper - 1` are not passed.
         head = int(np.searchsorted(cumulative, -(-(lower + 1) * total // steps), "left"))
         tail = int(np.searchsorted(cumulative, (upper - 1) * total // steps, "right")) - 1
         head, tail = min(max(head, first), last), max(min(tail, last), first)

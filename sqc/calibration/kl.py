@@ -2,7 +2,7 @@
 
 What is minimized. A candidate is m bins from bin s on, cut into D = 2**bits equal parts. Let `c_i` be the count of bin
 i, and `C_i` the same with the values outside of the candidate added to its first and last bin. A part holds a share
-f_i of each bin that it meets, `sum = f_i c_i + ...` values, and `width = f_i + ...` over the bins with C_i > 0. The part
+f_i of each bin that it meets, `sum = f_i c_i + ...` values, and `width = f_i + ...` over the bins with C_i > 0. It
 stands for its values spread evenly over that width, so that the divergence is the sum over all parts and their bins of
 
     P ln(P / Q)   with   P = f_i C_i / total,   Q = f_i sum / (width total)
@@ -11,9 +11,9 @@ and infinite where sum is 0 but P is not. That is the cost of DNNLOWP's `kl`, wi
 so that the cost does not change when all counts are multiplied.
 
 Candidates are pairs of bin edges with low <= 0 <= high, and the range is that between the edges, cut to the exact
-extremes. For a symmetric grid, where both signs occur, they are the pairs equally far from zero, though one edge may lie
-beyond the histogram. Of many bins not all pairs are tried: first those of edges a multiple of a stride away from zero,
-and the histogram's ends; then, around the best of them, those within two strides, at half the stride; and so on until
+extremes. For a symmetric grid, where both signs occur, they are the pairs equally far from zero, though one edge may
+lie beyond the histogram. Of many bins not all pairs are tried: first those of edges a multiple of a stride away from
+zero, and the histogram's ends; then, around the best of them, those within two strides, at half the stride; and so on until
 the stride is 1. Up to 64 bins all pairs are. Equal costs go to the smallest low, then to the smallest high.
 
 How. Put together, the divergence is the sum of `C_i ln C_i` over the bins of the candidate and of `W ln(width / sum)`

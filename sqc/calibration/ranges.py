@@ -19,6 +19,8 @@ from sqc.calibration.true_levels import l1, l2
 from sqc.errors import CalibrationError
 
 DEFAULT_SEARCH = "l2"
+OUTPUT_ERROR = "output"
+"""Not a search in histograms: the best of some, by the error of the layers that read the tensor."""
 
 
 class RangeSearch(Protocol):
@@ -51,7 +53,7 @@ def register_search(name: str) -> Callable[[RangeSearch], RangeSearch]:
 
 
 def search_names() -> tuple[str, ...]:
-    """The names that `find_search` knows; beside them there is `p` with a percentage, as in p99 or p99.9."""
+    """The names that `choose_range` knows; beside them there is `p` with a percentage, as in p99 or p99.9."""
     return tuple(_SEARCHES)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT
+from sqc.cli.compile import INPUT, OUTPUT, ranges_option
 from sqc.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ TOP_STEPS = 12
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of every engine.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in one run; default: 1, or a library's first.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
-@click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
+@ranges_option
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, for compiling an .onnx MODEL.")
 @click.option("--seconds", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Time for each engine.")
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Turns of each engine.")
@@ -49,7 +49,7 @@ def command(
     threads: int,
     batch: int | None,
     target: str,
-    ranges: str | None,
+    ranges: tuple[str, ...],
     records: Path | None,
     seconds: float,
     rounds: int,
@@ -76,12 +76,11 @@ def command(
     peers = [load_peer(name.strip()) for name in against.split(",") if name.strip()]
     data: dict[str, np.ndarray] | None = None
     if model.suffix == ".onnx":
-        from sqc.calibration import DEFAULT_SEARCH
-        from sqc.cli.compile import check_ranges
+        from sqc.cli.compile import parse_ranges
 
         if calibration_data is None:
             raise InputError("an .onnx model is compiled first: give --calibration-data FILE.npz, or a compiled .so")
-        ranges = check_ranges(ranges or DEFAULT_SEARCH)
+        rules = parse_ranges(ranges)
         batch = batch or 1
         graph = files.read_model(model)
         data = files.read_arrays(calibration_data, [value.name for value in graph.inputs])
@@ -92,7 +91,7 @@ def command(
             peers,
             batch=batch,
             target=target,
-            ranges=ranges,
+            ranges=rules,
             records=files.read_records(records),
             with_float=with_float,
             stage=ui.status,

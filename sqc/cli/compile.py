@@ -12,12 +12,22 @@ import click
 from sqc.errors import CalibrationError, InputError
 
 if TYPE_CHECKING:
-    from sqc.calibration import Calibration
+    from sqc.calibration import Calibration, Ranges
     from sqc.ir import Graph
     from sqc.passes.base import Pass
 
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+ranges_option = click.option(
+    "--ranges",
+    multiple=True,
+    metavar="[PATTERN=]SETTINGS",
+    help="How ranges are chosen: minmax, l2, l1, kl, p99.9, output ..., for all tensors or for kinds of ops and names "
+    "(conv2d=kl, '/head/*=minmax'); repeatable, the last one that matches counts. Settings with commas: symmetric, "
+    "power-of-two, bits:7, weights:l2, weight-bits:7, weight-sharing:group, weight-power-of-two.",
+)
 
 
 @click.command(short_help="Compile a model to a shared library.")
@@ -33,7 +43,7 @@ OUTPUT = click.Path(dir_okay=False, path_type=Path)
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
-@click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
+@ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, whose tiles go before the model's choice.")
 @click.option("--print-after", multiple=True, metavar="PASS", help="Print the graph after this pass; repeatable.")
@@ -46,7 +56,7 @@ def command(
     output: Path | None,
     target: str,
     batch: tuple[int, ...],
-    ranges: str | None,
+    ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     records: Path | None,
     print_after: tuple[str, ...],
@@ -54,14 +64,13 @@ def command(
 ) -> None:
     """Compile MODEL (.onnx, or a graph as text: .sqc) to one shared library of int8 kernels."""
     import sqc
-    from sqc.calibration import DEFAULT_SEARCH
     from sqc.cli import files, ui
     from sqc.cli.report import print_report
     from sqc.compiler import is_quantized
     from sqc.schedules import Target
 
     output = output or model.with_suffix(".so")
-    ranges = check_ranges(ranges or DEFAULT_SEARCH)
+    rules = parse_ranges(ranges)
     Target.parse(target)
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
@@ -77,7 +86,7 @@ def command(
             calibration,
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
-            ranges=ranges,
+            ranges=rules,
             exclude=exclude,
             records=files.read_records(records),
             after=printer.after if print_after else None,
@@ -115,13 +124,11 @@ def new_calibration(graph: Graph, data: Path, **options: Any) -> Calibration:
         return sqc.calibrate(graph, batches, progress=move, **options)
 
 
-def check_ranges(name: str) -> str:
-    """``name`` if a range search has it. Raises InputError before any work is done."""
-    from sqc.calibration import search_names
+def parse_ranges(texts: Sequence[str]) -> Ranges:
+    """What ``--ranges`` say. Raises CalibrationError before any work is done."""
+    from sqc.calibration import Ranges
 
-    if name not in search_names():
-        raise InputError(f"unknown range search '{name}'; known: {', '.join(search_names())}")
-    return name
+    return Ranges.parse(texts)
 
 
 class PassPrinter:

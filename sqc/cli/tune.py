@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT
+from sqc.cli.compile import INPUT, OUTPUT, ranges_option
 from sqc.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def duration(_ctx: click.Context, _param: click.Parameter, text: str | None) -> 
 @click.option("--threads", type=click.IntRange(1), multiple=True, default=(1,), help="Threads to tune for; repeatable.")
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
-@click.option("--ranges", help="The search that chooses ranges: minmax, l2 ...")
+@ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--candidates", type=click.IntRange(2), help="Tiles to try for an op, at most; default: 24.")
 @click.option("--rpc-tracker", metavar="HOST:PORT", help="Measure on the servers of this tracker of TVM's RPC.")
@@ -53,7 +53,7 @@ def command(
     threads: tuple[int, ...],
     batch: tuple[int, ...],
     target: str,
-    ranges: str | None,
+    ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     candidates: int | None,
     rpc_tracker: str | None,
@@ -65,10 +65,9 @@ def command(
     Stop it whenever you like: what was found is in the records, and the same command goes on from there.
     """
     import sqc
-    from sqc.calibration import DEFAULT_SEARCH
     from sqc.cli import files, ui
     from sqc.cli.commands import INTERRUPTED
-    from sqc.cli.compile import check_ranges, make_calibration
+    from sqc.cli.compile import make_calibration, parse_ranges
     from sqc.compiler import is_quantized
     from sqc.schedules import Target
     from sqc.tuning.space import CANDIDATES
@@ -76,7 +75,7 @@ def command(
     Target.parse(target)
     if (rpc_tracker is None) != (not rpc_key):
         raise InputError("--rpc-tracker HOST:PORT and --rpc-key KEY go together")
-    ranges = check_ranges(ranges or DEFAULT_SEARCH)
+    rules = parse_ranges(ranges)
     graph = files.read_model(model)
     calibration = None if is_quantized(graph) else make_calibration(graph, calibration_data, saved, exclude)
     with ui.progress("tuning") as move:
@@ -89,7 +88,7 @@ def command(
             threads=threads,
             candidates=candidates or CANDIDATES,
             time_budget=time_budget,
-            ranges=ranges,
+            ranges=rules,
             exclude=exclude,
             tracker=rpc_tracker,
             key=rpc_key,

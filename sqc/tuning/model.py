@@ -14,7 +14,7 @@ import numpy as np
 
 from sqc.bench.compare import random_samples
 from sqc.bench.measure import PAUSE, interleave
-from sqc.calibration import DEFAULT_SEARCH, Calibration
+from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
 from sqc.codegen.build import Build, build_program
 from sqc.codegen.library import build_library
 from sqc.compiler import fused_variants
@@ -97,7 +97,7 @@ def tune(
     threads: int | Sequence[int] = 1,
     candidates: int = CANDIDATES,
     time_budget: float | None = None,
-    ranges: str = DEFAULT_SEARCH,
+    ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     tracker: str | None = None,
     key: str = "",
