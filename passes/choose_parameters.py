@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqc.calibration import Calibration
-from sqc.calibration.qparams import choose_qparams
 from sqc.calibration.ranges import OUTPUT_ERROR, bounded, find_search
 from sqc.calibration.settings import Ranges, Settings, check_rules
 from sqc.ir import Graph, Value
@@ -48,5 +47,4 @@ def _parameters(
     calibration: Calibration, value: Value, search: str, settings: Settings, bounds: tuple[float, float]
 ) -> tuple[float, int]:
     low, high = find_search(search)(bounded(calibration.histogram(value.name), *bounds), settings.grid)
-    low, high = max(low, bounds[0]), min(high, bounds[1])
-    return choose_qparams(low, high, "uint8", settings.symmetric, settings.bits, settings.power_of_two)
+    return settings.qparams(max(low, bounds[0]), min(high, bounds[1]))

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from sqc.calibration.qparams import choose_qparams
 from sqc.calibration.ranges import DEFAULT_SEARCH
 from sqc.calibration.settings import Ranges, RangesLike, Settings
 from sqc.errors import CompileError
@@ -100,12 +99,11 @@ class InsertQuantization:
 
     def _parameters(self, graph: Graph, value: Value, settings: Settings) -> tuple[float, int]:
         producer = graph.producer(value)
-        grid = settings.symmetric, settings.bits, settings.power_of_two
         if graph.is_constant(value):
             array = graph.constants[value]
-            return choose_qparams(float(array.min(initial=0.0)), float(array.max(initial=0.0)), "uint8", *grid)
+            return settings.qparams(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
         if producer is not None and producer.kind in KNOWN_RANGES:
-            return choose_qparams(*KNOWN_RANGES[producer.kind], "uint8", *grid)
+            return settings.qparams(*KNOWN_RANGES[producer.kind])
         scale, zero_point = self.qparams[value.name]
         return float(np.float32(scale)), int(zero_point)
 

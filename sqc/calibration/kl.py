@@ -13,8 +13,8 @@ so that the cost does not change when all counts are multiplied.
 Candidates are pairs of bin edges with low <= 0 <= high, and the range is that between the edges, cut to the exact
 extremes. For a symmetric grid, where both signs occur, they are the pairs equally far from zero, though one edge may
 lie beyond the histogram. Of many bins not all pairs are tried: first those of edges a multiple of a stride away from
-zero, and the histogram's ends; then, around the best of them, those within two strides, at half the stride; and so on until
-the stride is 1. Up to 64 bins all pairs are. Equal costs go to the smallest low, then to the smallest high.
+zero, and the histogram's ends; then, around the best of them, those within two strides, at half the stride; and so on
+until the stride is 1. Up to 64 bins all pairs are. Equal costs go to the smallest low, then to the smallest high.
 
 How. Put together, the divergence is the sum of `C_i ln C_i` over the bins of the candidate and of `W ln(width / sum)`
 over its parts, W the sum of `f_i C_i`, divided by the total. All of it comes from running sums at edges, interpolated.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias, cast, get_args
 
-from sqc.calibration.qparams import Grid, check_bits
+from sqc.calibration.qparams import Grid, check_bits, choose_qparams
 from sqc.calibration.ranges import DEFAULT_SEARCH, OUTPUT_ERROR, did_you_mean, find_search
 from sqc.calibration.weights import check_weight_search
 from sqc.errors import CalibrationError
@@ -58,6 +58,10 @@ class Settings:
     def grid(self) -> Grid:
         """The levels of the activation."""
         return Grid(self.bits, self.symmetric, self.power_of_two)
+
+    def qparams(self, low: float, high: float) -> tuple[float, int]:
+        """Scale and zero point of an activation with this range, see :func:`choose_qparams`."""
+        return choose_qparams(low, high, "uint8", self.symmetric, self.bits, self.power_of_two)
 
     @staticmethod
     def parse(text: str) -> Settings:

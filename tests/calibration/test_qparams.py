@@ -114,3 +114,30 @@ def test_bias_and_accumulator_fit_32_bits(share: float, input_scale: float, taps
 def test_weights_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(CalibrationError, match="NaN or infinite"):
         choose_weight_scales(np.array([[1.0, np.nan]], np.float32))
+
+
+@given(ranges, st.booleans(), st.integers(2, 8))
+def test_powers_of_two_are_the_least_that_cover_the_range(
+    span: tuple[float, float], symmetric: bool, bits: int
+) -> None:
+    exact, _ = choose_qparams(*span, symmetric=symmetric, bits=bits)
+    scale, zero_point = choose_qparams(*span, symmetric=symmetric, bits=bits, power_of_two=True)
+    assert math.frexp(scale)[0] == 0.5
+    assert 0 <= zero_point < 2**bits
+    if exact not in (float(np.float32(0.1)), TINY) and exact < 2.0**127:
+        assert scale / 2 < exact * (1 + 1e-6) and exact <= scale * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("span", "symmetric", "scale", "zero_point"),
+    [
+        ((0.0, 255.0), False, 1.0, 0),
+        ((0.0, 255.5), False, 2.0, 0),
+        ((-1.0, 254.0), False, 1.0, 1),
+        ((-0.3, 1.5), False, 2.0**-7, 38),
+        ((-300.0, 0.0), False, 2.0, 150),
+        ((-1.0, 1.0), True, 2.0**-6, 128),
+    ],
+)
+def test_known_powers_of_two(span: tuple[float, float], symmetric: bool, scale: float, zero_point: int) -> None:
+    assert choose_qparams(*span, symmetric=symmetric, power_of_two=True) == (scale, zero_point)
