@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from random import Random
 from typing import Literal
 
 import numpy as np
@@ -124,25 +122,19 @@ def test_unknown_names() -> None:
         find_search("percent")
 
 
-def brute_average(rows: list[tuple[int, float, float]], pick: Callable[..., float]) -> float:
-    values = [pick(*row) for row in sorted(rows, key=lambda row: row[0])]
-    average = values[0]
-    for value in values[1:]:
-        average += 0.1 * (value - average)
-    return average
-
-
-@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 9)), min_size=1, max_size=9), st.randoms())
-def test_moving_average_follows_the_batches_in_their_order(batches: list[tuple[float, float]], random: Random) -> None:
-    rows = [(3 * i, low, low + extent) for i, (low, extent) in enumerate(batches)]
-    low = brute_average(rows, lambda i, low, high: low)
-    high = brute_average(rows, lambda i, low, high: high)
-    random.shuffle(rows)
-    assert moving_average(*zip(*rows, strict=True)) == (min(low, 0.0), max(high, 0.0))
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 9)), min_size=1, max_size=9))
+def test_moving_average_follows_the_batches(batches: list[tuple[float, float]]) -> None:
+    rows = [(low, low + extent) for low, extent in batches]
+    low, high = rows[0]
+    for least, most in rows[1:]:
+        low += 0.1 * (least - low)
+        high += 0.1 * (most - high)
+    assert moving_average(rows) == (min(low, 0.0), max(high, 0.0))
+    assert moving_average(rows, 1.0) == pytest.approx((min(rows[-1][0], 0.0), max(rows[-1][1], 0.0)))
 
 
 def test_moving_average_of_no_batches() -> None:
-    assert moving_average([], [], []) == (0.0, 0.0)
+    assert moving_average([]) == (0.0, 0.0)
 
 
 @given(
