@@ -17,6 +17,7 @@ NUMBER_RULES = 1
 if TYPE_CHECKING:
     from sqc.calibrating import calibrate as calibrate
     from sqc.calibration import Calibration as Calibration
+    from sqc.calibration import Ranges as Ranges
     from sqc.compiler import compile as compile
     from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Calibration": "sqc.calibration",
+    "Ranges": "sqc.calibration",
     "calibrate": "sqc.calibrating",
     "compile": "sqc.compiler",
     "import_onnx": "sqc.frontend",

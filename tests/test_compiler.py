@@ -233,6 +233,13 @@ def test_range_searches_differ(graph: Graph, calibration: sqc.Calibration) -> No
     assert scales[1] <= scales[0]
 
 
+def test_ranges_chosen_by_the_output_of_readers(graph: Graph, calibration: sqc.Calibration) -> None:
+    integer = sqc.quantize(graph, calibration, ranges=sqc.Ranges("output", [("input", "minmax")]))
+    assert integer == sqc.quantize(graph, calibration, ranges=sqc.Ranges("output", [("input", "minmax")]))
+    x = {"image": images(1, seed=6)}
+    np.testing.assert_allclose(integer.run(x)["scores"], graph.run(x)["scores"], atol=0.1)
+
+
 def test_passes_and_kernels_are_shown_as_they_go(graph: Graph, calibration: sqc.Calibration) -> None:
     passes: list[str] = []
     kernels: list[tuple[int, int]] = []

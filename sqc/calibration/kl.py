@@ -7,8 +7,10 @@ stands for its values spread evenly over that width, so that the divergence is t
 
     P ln(P / Q)   with   P = f_i C_i / total,   Q = f_i sum / (width total)
 
-and infinite where sum is 0 but P is not. That is the cost of DNNLOWP's `kl`, without its rounding of P to whole values,
-so that the cost does not change when all counts are multiplied.
+and infinite where sum is 0 but P is not. That is the cost of DNNLOWP's `kl`, but for two things. P is not rounded to
+whole values, so that the cost does not change when all counts are multiplied. And the bin that starts at zero counts no
+more than the larger of the bins beside it: zero is a level of every range, so that the zeros which a ReLU leaves are
+told exactly, however many they are; counted, they would call for parts as narrow as their bin.
 
 Candidates are pairs of bin edges with low <= 0 <= high, and the range is that between the edges, cut to the exact
 extremes. For a symmetric grid, where both signs occur, they are the pairs equally far from zero, though one edge may
@@ -38,7 +40,9 @@ def kl(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     """The range (low, high) with the least divergence, as stated above; (0, 0) of an empty histogram."""
     if histogram.total == 0:
         return 0.0, 0.0
-    counts, zero, parts = histogram.counts, -histogram.first, int(2**grid.bits)
+    counts, zero, parts = _without_zeros(histogram), -histogram.first, int(2**grid.bits)
+    if not counts.any():
+        return minmax(histogram, grid)
     if grid.symmetric and 0 < zero < counts.size:
         reach = max(zero, counts.size - zero)
         padded = np.pad(counts, (reach - zero, reach - counts.size + zero))
@@ -50,6 +54,15 @@ def kl(histogram: Histogram, grid: Grid) -> tuple[float, float]:
         first, last = (edge - zero for edge in edges)
     low, high = minmax(histogram, grid)
     return max(low, first * histogram.bin_width), min(high, last * histogram.bin_width)
+
+
+def _without_zeros(histogram: Histogram) -> Integers:
+    """The counts, that of the bin which starts at zero cut to the larger of its neighbours."""
+    counts, zero = histogram.counts.copy(), -histogram.first
+    beside = [*counts[max(zero - 1, 0) : zero], *counts[zero + 1 : zero + 2]]
+    if zero < counts.size:
+        counts[zero] = min(counts[zero], max(beside, default=0))
+    return counts
 
 
 def _search(divergence: _Divergence, zero: int) -> tuple[int, int]:

@@ -184,3 +184,15 @@ def test_calibration_data_that_are_not_finite(sqc: Sqc, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "NaN" in result.output
     assert not (tmp_path / "digits.so").exists()
+
+
+def test_ranges_by_rule(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "digits.so"
+    rules = ("--ranges", "minmax", "--ranges", "input=l2", "--ranges", "conv2d=kl,weights:l2,weight-bits:7")
+    result = sqc("compile", DIGITS, "-o", output, "--calibration-data", calibration_file, *rules)
+    assert result.exit_code == 0, result.output
+    assert output.exists()
+    mistyped = ("--ranges", "/haed/*=l2")
+    result = sqc("compile", DIGITS, "-o", output, "--calibration-data", calibration_file, *mistyped)
+    assert result.exit_code == 1
+    assert "the rule for '/haed/*' matches no kind of op, node or tensor" in result.output
