@@ -167,10 +167,9 @@ def rounding_names(graph: Graph, value: Value, placement: Placement) -> set[str]
         names |= layer_names(op)
         for operand in op.operands:
             producer = graph.producer(operand)
-            moved = producer is None or producer.kind in (*MOVEMENT, "max_pool")
-            if producer is None or moved or operand in placement.rounded or not placement.is_integer(producer):
+            if producer is None or producer.kind in (*MOVEMENT, "max_pool", "concat") or operand in placement.rounded:
                 continue
-            if graph.only_user(operand) is op:
+            if placement.is_integer(producer) and graph.only_user(operand) is op:
                 pending.append(producer)
     return names
 
