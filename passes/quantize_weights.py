@@ -42,7 +42,7 @@ class QuantizeWeights:
                 continue
             x, _, *bias = op.operands
             weights = _dequantized_weights(
-                rewriter, graph, op, levels.type.scale, ranges.settings(layer_names(op) | {op.operands[1].name}).weights
+                rewriter, graph, op, levels.type.scale, ranges.settings(layer_names(op)).weights
             )
             rewriter.keep(op, (rewriter.map(x), weights, *map(rewriter.map, bias)))
         return rewriter.finish()

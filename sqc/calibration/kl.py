@@ -58,7 +58,8 @@ def kl(histogram: Histogram, grid: Grid) -> tuple[float, float]:
 
 def _without_zeros(histogram: Histogram) -> Integers:
     """The counts, that of the bin which starts at zero cut to the larger of its neighbours."""
-    counts, zero = histogram.counts.copy(), -histogram.first
+    counts: Integers = histogram.counts.copy()
+    zero = -histogram.first
     beside = [*counts[max(zero - 1, 0) : zero], *counts[zero + 1 : zero + 2]]
     if zero < counts.size:
         counts[zero] = min(counts[zero], max(beside, default=0))
