@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqc.calibration import Calibration
-from sqc.calibration.ranges import OUTPUT_ERROR, bounded, find_search
+from sqc.calibration.moving_average import moving_average
+from sqc.calibration.ranges import MOVING_AVERAGE, OUTPUT_ERROR, bounded, find_search
 from sqc.calibration.settings import Ranges, Settings, check_rules
+from sqc.errors import CalibrationError
 from sqc.ir import Graph, Value
 from sqc.ir.registry import kinds
 from sqc.passes.insert_quantization import observed_values
@@ -46,5 +48,13 @@ def choose_parameters(
 def _parameters(
     calibration: Calibration, value: Value, search: str, settings: Settings, bounds: tuple[float, float]
 ) -> tuple[float, int]:
-    low, high = find_search(search)(bounded(calibration.histogram(value.name), *bounds), settings.grid)
+    if search == MOVING_AVERAGE:
+        extremes = calibration.batch_ranges(value.name)
+        if not len(extremes):
+            raise CalibrationError(
+                f"the calibration holds no ranges of batches for '{value.name}'; calibrate again, or choose another search"
+            )
+        low, high = moving_average(extremes)
+    else:
+        low, high = find_search(search)(bounded(calibration.histogram(value.name), *bounds), settings.grid)
     return settings.qparams(max(low, bounds[0]), min(high, bounds[1]))

@@ -233,6 +233,11 @@ def test_range_searches_differ(graph: Graph, calibration: sqc.Calibration) -> No
     assert scales[1] <= scales[0]
 
 
+def test_moving_averages_of_batches_are_within_the_extremes(graph: Graph, calibration: sqc.Calibration) -> None:
+    widest = sqc.quantize(graph, calibration, ranges="minmax").ops[0].number("scale")
+    assert 0 < sqc.quantize(graph, calibration, ranges="moving-average").ops[0].number("scale") <= widest
+
+
 def test_ranges_chosen_by_the_output_of_readers(graph: Graph, calibration: sqc.Calibration) -> None:
     integer = sqc.quantize(graph, calibration, ranges=sqc.Ranges("output", [("input", "minmax")]))
     assert integer == sqc.quantize(graph, calibration, ranges=sqc.Ranges("output", [("input", "minmax")]))

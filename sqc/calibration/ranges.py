@@ -21,6 +21,8 @@ from sqc.errors import CalibrationError
 DEFAULT_SEARCH = "l2"
 OUTPUT_ERROR = "output"
 """Not a search in histograms: the best of some, by the error of the layers that read the tensor."""
+MOVING_AVERAGE = "moving-average"
+"""Not a search in histograms either: it goes by the extremes of the batches."""
 
 
 class RangeSearch(Protocol):

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias, cast, get_args
 
 from sqc.calibration.qparams import Grid, check_bits, choose_qparams
-from sqc.calibration.ranges import DEFAULT_SEARCH, OUTPUT_ERROR, did_you_mean, find_search
+from sqc.calibration.ranges import DEFAULT_SEARCH, MOVING_AVERAGE, OUTPUT_ERROR, did_you_mean, find_search
 from sqc.calibration.weights import check_weight_search
 from sqc.errors import CalibrationError
 
@@ -39,8 +39,9 @@ class WeightSettings:
 class Settings:
     """How the range of an activation is chosen, and the scales of the weights of the layer that computes it.
 
-    ``search`` names a search (see :func:`search_names`), ``symmetric`` puts zero at the middle level, ``power_of_two``
-    rounds the scale up to a power of two, ``bits`` is 2 to 8. Raises CalibrationError for what is not so.
+    ``search`` names a search (see :func:`search_names`), or is ``output`` or ``moving-average``. ``symmetric`` puts zero
+    at the middle level, ``power_of_two`` rounds the scale up to a power of two, ``bits`` is 2 to 8. Raises
+    CalibrationError for what is not so.
     """
 
     search: str = DEFAULT_SEARCH
@@ -50,7 +51,7 @@ class Settings:
     weights: WeightSettings = WeightSettings()
 
     def __post_init__(self) -> None:
-        if self.search != OUTPUT_ERROR:
+        if self.search not in (OUTPUT_ERROR, MOVING_AVERAGE):
             find_search(self.search)
         check_bits(self.bits)
 

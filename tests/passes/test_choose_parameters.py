@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sqc
-from sqc.calibration import Calibration, Histogram, Ranges, Settings, Statistics, accumulate
+from sqc.calibration import Calibration, Histogram, Ranges, Settings, Statistics, TensorStatistics, accumulate
 from sqc.errors import CalibrationError
 from sqc.ir import Builder, Graph, TensorType, Value, evaluate_op, same_bits
 from sqc.passes import FLOAT, observed_values, quantization, run
@@ -153,6 +153,6 @@ def test_the_reader_decides_which_range_is_best() -> None:
 
 def test_histograms_of_other_models_are_refused() -> None:
     graph, _ = functions("relu")
-    calibration = Calibration(Statistics({"y": Histogram.of([1.0])}, 1))
+    calibration = Calibration(Statistics({"y": TensorStatistics(Histogram.of([1.0]))}, 1))
     with pytest.raises(CalibrationError, match="is not in the calibration"):
         choose_parameters(graph, calibration, Ranges())
