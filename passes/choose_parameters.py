@@ -52,7 +52,7 @@ def _parameters(
         extremes = calibration.batch_ranges(value.name)
         if not len(extremes):
             raise CalibrationError(
-                f"the calibration holds no ranges of batches for '{value.name}'; calibrate again, or choose another search"
+                f"the calibration holds no ranges of batches for '{value.name}'; calibrate again or search otherwise"
             )
         low, high = moving_average(extremes)
     else:

@@ -39,7 +39,7 @@ class WeightSettings:
 class Settings:
     """How the range of an activation is chosen, and the scales of the weights of the layer that computes it.
 
-    ``search`` names a search (see :func:`search_names`), or is ``output`` or ``moving-average``. ``symmetric`` puts zero
+    ``search`` names a search (:func:`search_names`), or is ``output`` or ``moving-average``. ``symmetric`` puts zero
     at the middle level, ``power_of_two`` rounds the scale up to a power of two, ``bits`` is 2 to 8. Raises
     CalibrationError for what is not so.
     """
