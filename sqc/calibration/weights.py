@@ -54,6 +54,8 @@ def choose_weight_scales(
     check_weight_search(search)
     if not np.isfinite(weights).all():
         raise CalibrationError("weights hold NaN or infinite values; mend the model before quantizing it")
+    if weights.size == 0:
+        return np.full(1 if axis is None else weights.shape[axis], DEGENERATE_SCALE, np.float32)
     rows = weights.reshape(1, -1) if axis is None else np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
     sharing = 1 if groups is None else _sharing(len(rows), groups)
     magnitudes = np.abs(rows.astype(np.float64))
