@@ -31,15 +31,23 @@ def level(value: float, scale: float, zero_point: int) -> int:
     return int(np.clip(np.rint(np.float64(value) / np.float64(scale)) + zero_point, 0, 255))
 
 
-def fold_bias(op: Op, x: TensorType, weights: np.ndarray, scales: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def fold_bias(
+    op: Op,
+    x: TensorType,
+    weights: np.ndarray,
+    scales: np.ndarray,
+    bias: np.ndarray,
+    stored: np.ndarray | None = None,
+) -> np.ndarray:
     """The int32 bias of an integer convolution or fully connected layer, with the input's zero point folded in.
 
-    ``weights`` are int8 with output channels first, ``scales`` float64, one a channel; ``bias`` is in real numbers.
+    ``weights`` are int8 with output channels first, ``scales`` float64, one a channel; ``bias`` is in real numbers,
+    ``stored`` the same in units of the accumulators where a model has it so.
     Raises CompileError, naming op and channel, where an accumulator could leave 32 bits.
     """
     rows = weights.reshape(weights.shape[0], -1).astype(np.int64)
     with np.errstate(over="ignore"):
-        levels = np.rint(bias.astype(np.float64) / (x.scale * scales))
+        levels = np.rint(bias.astype(np.float64) / (x.scale * scales)) if stored is None else stored.astype(np.float64)
     if not np.isfinite(levels).all() or (np.abs(levels) > 2.0**62).any():
         channel = int(np.argmax(~(np.abs(levels) <= 2.0**62)))
         raise CompileError(_overflow(op, channel, float(levels[channel])))

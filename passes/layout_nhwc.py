@@ -252,7 +252,8 @@ def _reshape(sweep: _Layout, op: Op) -> bool:
 def _fully_connected(sweep: _Layout, op: Op) -> bool:
     """Behind a flatten of an image: permute the columns of the weights instead of the image"""
     flatten = sweep.producer(op.operands[0], "reshape")
-    weights = sweep.array(op.operands[1])
+    levels = _levels(sweep, op.operands[1])
+    weights = sweep.array(levels)
     if flatten is None or weights is None:
         return False
     image = flatten.operands[0]
@@ -262,8 +263,17 @@ def _fully_connected(sweep: _Layout, op: Op) -> bool:
         return False
     x = sweep.again(flatten, [sweep.held(image)])
     columns = weights.reshape(weights.shape[0], *shape[1:]).transpose(inverse(perm)).reshape(weights.shape)
-    operands = [x, sweep.constant(columns, op.operands[1].name), *(sweep.map(operand) for operand in op.operands[2:])]
-    return sweep.emit_held(op, operands, identity(2))
+    w = sweep.constant(columns, levels.name, levels.type.quantization)
+    if levels != op.operands[1]:
+        w = sweep.emit("dequantize", [w], name=op.operands[1].name, source=op.source)
+    return sweep.emit_held(op, [x, w, *(sweep.map(operand) for operand in op.operands[2:])], identity(2))
+
+
+def _levels(sweep: _Layout, value: Value) -> Value:
+    """What ``value`` dequantizes, one scale for the tensor or each row; else the value itself."""
+    producer = sweep.producer(value, "dequantize")
+    quantization = None if producer is None else producer.operands[0].type.quantization
+    return producer.operands[0] if producer and quantization and quantization.axis in (None, 0) else value
 
 
 WINDOWED = ("conv2d", "max_pool", "average_pool")

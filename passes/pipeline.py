@@ -12,6 +12,7 @@ from sqc.ir import verify as verify_graph
 from sqc.passes.absorb_pad import AbsorbPad
 from sqc.passes.base import Notes, Pass
 from sqc.passes.canonicalize import Canonicalize
+from sqc.passes.contract_types import ContractTypes
 from sqc.passes.dead_code import DeadCode
 from sqc.passes.eliminate_pairs import EliminatePairs
 from sqc.passes.fold_batch_norm import FoldBatchNorm
@@ -51,12 +52,14 @@ def quantization(
         InsertQuantization(qparams, exclude, ranges),
         QuantizeWeights(exclude, ranges),
         RequantizeConcat(),
-        FoldQparams(),
-        FoldConstants(),
-        EliminatePairs(),
-        DeadCode(),
+        *_INTEGERS,
     )
 
+
+_INTEGERS: tuple[Pass, ...] = (FoldQparams(), FoldConstants(), EliminatePairs(), DeadCode())
+
+STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True), *_INTEGERS)
+"""The same from a float graph that rounds already, as its model does."""
 
 FUSION: tuple[Pass, ...] = (
     PadChannels(),
@@ -74,6 +77,7 @@ PASSES: dict[str, Pass] = {
         LayoutNhwc(),
         InsertQuantization(),
         QuantizeWeights(),
+        ContractTypes(),
         RequantizeConcat(),
         FoldQparams(),
         EliminatePairs(),

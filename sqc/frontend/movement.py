@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sqc.frontend.node import FLOATS, Node, Tensor, Unsupported, as_float32
+from sqc.frontend.node import FLOATS, UNIT, Node, Tensor, Unsupported, as_float32
 from sqc.frontend.table import handler
 from sqc.ir import Value
 
@@ -25,8 +25,11 @@ def cast(node: Node) -> Tensor:
         if target == x.type.dtype:
             return x
         raise Unsupported(f"it casts a computed tensor to {target}", "float types")
-    # Integer tensors have scale 1 and zero point 0 here.
-    return x if x.type.dtype == "float32" else node.result("dequantize", x)
+    if x.type.dtype == "float32":
+        return x
+    if x.type.quantization != UNIT:
+        raise Unsupported("it casts levels that have a scale", "DequantizeLinear")
+    return node.result("dequantize", x)
 
 
 @handler("CastLike", ignores=("saturate", "round_mode"))
