@@ -9,12 +9,11 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Rewriter, TensorType, Value, evaluate_op
+from sqc.ir import Graph, Op, Rewriter, Value, evaluate_op
 from sqc.ops.elementwise import BINARY, UNARY
-from sqc.ops.pooling import tap_counts
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
-from sqc.passes.integer_parameters import Function, check_sum, fold_bias, level, multiplier, table
+from sqc.passes.integer_parameters import Function, check_sum, counted_taps, fold_bias, level, multiplier, table
 from sqc.passes.rounding import CLAMPS, FLOAT_ONLY, MATRIX, MOVEMENT, function_operand
 
 
@@ -347,24 +346,12 @@ class _Folder:
         x = self.single(op.operands[0])
         if x is None:
             return None
-        kernel = op.integers("kernel")
-        taps = np.array(kernel[0] * kernel[1])
-        check_sum(op, int(taps))
-        if not op.attributes["count_include_pad"]:
-            taps = self.counts(op, x.type)
+        taps = counted_taps(op, x.type, bool(op.attributes["count_include_pad"]))
+        check_sum(op, math.prod(op.integers("kernel")))
         attributes = {name: value for name, value in op.attributes.items() if name != "count_include_pad"}
         name = f"{op.result.name}.sum"
         acc = self.rewriter.emit("qsum_pool", [x], attributes, name=name, source=op.source)
         return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
-
-    def counts(self, op: Op, x: TensorType) -> np.ndarray:
-        """How many taps each window counts: one number where all are alike, else shaped to broadcast over channels."""
-        channels_first = op.string("layout") == "NCHW"
-        height, width = x.shape[2:] if channels_first else x.shape[1:3]
-        counts = np.maximum(tap_counts(height, width, op.attributes), 1)
-        if (counts == counts.flat[0]).all():
-            return np.array(counts.flat[0])
-        return counts if channels_first else np.asarray(counts[:, :, None])
 
     def reduce_mean(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])

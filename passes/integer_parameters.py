@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from sqc.errors import CompileError
 from sqc.ir import Op, TensorType
+from sqc.ops.pooling import tap_counts
 
 Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """A function of one number, applied to a float64 array."""
@@ -63,6 +65,18 @@ def check_sum(op: Op, taps: int) -> None:
     """Raise CompileError if the sum of ``taps`` centred uint8 numbers could leave 32 bits."""
     if 255 * taps > _LARGEST:
         raise CompileError(f"{op.label()} sums {taps} elements, too many for 32-bit accumulators; exclude it")
+
+
+def counted_taps(op: Op, x: TensorType, include_pad: bool) -> np.ndarray:
+    """How many taps each window of a pool counts: one number where all are alike, else to broadcast over channels."""
+    if include_pad:
+        return np.array(math.prod(op.integers("kernel")))
+    channels_first = op.string("layout") == "NCHW"
+    height, width = x.shape[2:] if channels_first else x.shape[1:3]
+    counts = np.maximum(tap_counts(height, width, op.attributes), 1)
+    if (counts == counts.flat[0]).all():
+        return np.array(counts.flat[0])
+    return counts if channels_first else np.asarray(counts[:, :, None])
 
 
 def table(functions: Sequence[Function], x: TensorType, scale: float, zero_point: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from sqc.passes.layout_nhwc import LayoutNhwc
 from sqc.passes.pad_channels import PadChannels
 from sqc.passes.quantize_weights import QuantizeWeights
 from sqc.passes.requantize_concat import RequantizeConcat
+from sqc.passes.unfold_qparams import UnfoldQparams
 
 FLOAT: tuple[Pass, ...] = (
     FoldConstants(),
@@ -61,6 +62,9 @@ _INTEGERS: tuple[Pass, ...] = (FoldQparams(), FoldConstants(), EliminatePairs(),
 STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True), *_INTEGERS)
 """The same from a float graph that rounds already, as its model does."""
 
+EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants(), Canonicalize(), DeadCode())
+"""From the integer graph to a float graph that rounds, as ONNX has it."""
+
 FUSION: tuple[Pass, ...] = (
     PadChannels(),
     FuseRequantize(),
@@ -80,6 +84,7 @@ PASSES: dict[str, Pass] = {
         ContractTypes(),
         RequantizeConcat(),
         FoldQparams(),
+        UnfoldQparams(),
         EliminatePairs(),
         PadChannels(),
         FuseRequantize(),

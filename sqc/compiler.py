@@ -26,6 +26,8 @@ from sqc.surviving import require_int8 as check_int8
 from sqc.surviving import surviving_pairs
 
 if TYPE_CHECKING:
+    import onnx
+
     from sqc.tuning.records import Records
 
 AfterPass: TypeAlias = Callable[[Pass, Graph], None]
@@ -106,6 +108,21 @@ def quantize(
     ranges = Ranges.of(ranges)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     return pipeline.run(pipeline.quantization(qparams, exclude, ranges), graph, notes, after=after)
+
+
+def export_qdq(graph: Graph) -> onnx.ModelProto:
+    """The integer graph that :func:`quantize` gave as an ONNX model with QuantizeLinear and DequantizeLinear.
+
+    Weights and biases are stored as integers. Importing the model and quantizing it again gives a graph with the same
+    results, bit for bit. Raises CompileError if the graph is not quantized, or for ops that ONNX has no counterpart of.
+    """
+    from sqc.frontend.export import export_onnx
+
+    if not is_quantized(graph):
+        raise CompileError(
+            "a float graph has no quantization to export: sqc.export_qdq(sqc.quantize(graph, calibration))"
+        )
+    return export_onnx(pipeline.run(pipeline.EXPORT, quantize(graph)))
 
 
 def compile(

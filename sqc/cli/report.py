@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_report(report: Report, *, remarks: bool = False) -> None:
-    """Every kernel with its precision, roundings that did not fuse, the share of int8; ``remarks``: what passes said."""
+    """Every kernel and its precision, roundings that did not fuse, the share in int8; ``remarks``: what passes said."""
     from sqc.cli import ui
 
     console = ui.console()

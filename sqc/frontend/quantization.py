@@ -126,4 +126,7 @@ def _stated_as(node: Node, x: Value, quantization: Quantization) -> Value:
     op = node.producer(x)
     if x.type.quantization == UNIT and op is not None and op.kind in _MOVES_LEVELS:
         return node.step(op.kind, *(_stated_as(node, y, quantization) for y in op.operands), **op.attributes)
+    if x.type.quantization == UNIT and op is not None and op.kind == "lookup":
+        scale, zero_point = quantization.scale[0], quantization.zero_point[0]
+        return node.step("lookup", *op.operands, scale=scale, zero_point=zero_point)
     raise Unsupported(f"it reads '{x.name}' ({x.type}) with another scale or zero point", "those it was rounded with")
