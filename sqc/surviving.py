@@ -35,7 +35,7 @@ def surviving_pairs(graph: Graph, notes: Notes) -> tuple[Pair, ...]:
             ops = [producer for producer in [_computed_by(graph, op.operands[0])] if producer is not None]
             where = "in front of it"
         elif op.kind == "dequantize" and len(op.operands) == 1 and not graph.is_constant(op.operands[0]):
-            ops = list(dict.fromkeys(_float_readers(graph, op.result)))
+            ops = list({other.result: other for other in _float_readers(graph, op.result)}.values())
             where = "behind it"
         else:
             continue

@@ -212,7 +212,7 @@ def gather(node: Node) -> Value:
 
 def _lookup(node: Node, levels: Value) -> Value:
     table = node.known(0)
-    if table.dtype != np.uint8 or table.shape != (256,):
+    if table.dtype != np.uint8 or table.shape != (256,) or node.integer("axis"):
         raise Unsupported(f"it looks levels up in {table.dtype.name}{list(table.shape)}", "uint8[256]")
     return node.result("lookup", levels, node.value(0), scale=1.0, zero_point=0)
 
