@@ -22,7 +22,7 @@ class ContractTypes:
 
     dequantize(quantize(x) {int8, z})       ->  dequantize(quantize(x) {uint8, z + 128}); likewise what moves levels
     conv2d(x, dequantize(const w<z>))       ->  conv2d(x, dequantize(const int8 w - z)), where w - z has eight bits
-                                            ->  conv2d(concat(x, x), dequantize(const int8 [v, w - z - v])), else
+                                            ->  conv2d(concat(x, x), dequantize(const int8 [v, w - z - v])), where not
 
     Inputs and outputs keep their types. All of this is exact.
     """
@@ -95,34 +95,37 @@ class _Contract(Rewriter):
         assert stored is not None
         zero_points = np.array(stored.zero_point, np.int16).reshape(-1, *[1] * (weights.type.rank - 1))
         centred = self.graph.constants[weights].astype(np.int16) - zero_points
-        near = np.clip(centred, -128, 127)
-        parts = [near] if (near == centred).all() else [near, centred - near]
-        if len(parts) == 2:
-            self.notes.add(self.origin, op, "its weights have nine bits around their zero point: computed in two parts")
-            x = self.doubled(op, x)
+        parts = [np.clip(centred, -128, 127)]
+        while (rest := centred - sum(parts)).any():  # at most 255 in magnitude: three parts
+            parts.append(np.clip(rest, -128, 127))
+        if len(parts) > 1:
+            count = len(parts)
+            self.notes.add(self.origin, op, f"its weights, less their zero point, are computed in {count} parts")
+            x = self.repeated(op, x, count)
         levels = np.concatenate(parts, axis=1).astype(np.int8)
         quantization = Quantization(stored.scale, (0,) * len(stored.scale), stored.axis)
         constant = self.constant(levels, weights.name, quantization)
         w = self.emit("dequantize", [constant], name=op.operands[1].name, source=op.source)
         self.keep(op, [x, w, *map(self.map, op.operands[2:])])
 
-    def doubled(self, op: Op, x: Value) -> Value:
-        """``x`` with its channels twice, group by group."""
+    def repeated(self, op: Op, x: Value, times: int) -> Value:
+        """``x`` with its channels several times, group by group."""
         if op.kind == "fully_connected":
-            return self.step(op, "concat", [x, x], axis=1)
+            return self.step(op, "concat", [x] * times, axis=1)
         layout, groups = op.string("layout"), op.integer("groups")
         axis = channel_axis(layout)
         if groups == 1:
-            return self.step(op, "concat", [x, x], axis=axis)
+            return self.step(op, "concat", [x] * times, axis=axis)
         _, *inner = x.type.shape
         channels = inner[axis - 1]
         split = (-1, *inner[: axis - 1], groups, channels // groups, *inner[axis:])
-        joined = (-1, *inner[: axis - 1], 2 * channels, *inner[axis:])
+        joined = (-1, *inner[: axis - 1], times * channels, *inner[axis:])
         grouped = self.step(op, "reshape", [x], shape=split)
-        return self.step(op, "reshape", [self.step(op, "concat", [grouped, grouped], axis=axis + 1)], shape=joined)
+        copies = self.step(op, "concat", [grouped] * times, axis=axis + 1)
+        return self.step(op, "reshape", [copies], shape=joined)
 
     def step(self, op: Op, kind: str, operands: Sequence[Value], **attributes: object) -> Value:
-        return self.emit(kind, operands, attributes, name=f"{op.operands[0].name}.twice", source=op.source)
+        return self.emit(kind, operands, attributes, name=f"{op.operands[0].name}.repeated", source=op.source)
 
 
 def _is_signed(value: Value) -> bool:

@@ -21,7 +21,10 @@ def quantize_linear(node: Node) -> Value:
     x, dtype = node.value(0), _stored_type(node)
     if dtype not in INTEGERS:
         raise Unsupported(f"it rounds to {dtype}", " and ".join(INTEGERS))
-    return _quantize(node, x, dtype, _whole_tensor(node, 1))
+    quantization, relative = _by_channel(node, x)
+    if relative is not None:
+        x = node.step("mul", x, node.constant(1 / relative, f"{node.operand_name(1)}/relative"))
+    return _quantize(node, x, dtype, quantization)
 
 
 @handler("DequantizeLinear", ignores=("axis", "output_dtype"))
@@ -32,7 +35,12 @@ def dequantize_linear(node: Node) -> Value | QuantizedConstant:
     x = node.value(0)
     if x.type.dtype not in INTEGERS:
         raise Unsupported(f"it reads computed {x.type.dtype}", " and ".join(INTEGERS))
-    return node.result("dequantize", _stated_as(node, x, _whole_tensor(node, 1)))
+    quantization, relative = _by_channel(node, x)
+    levels = _stated_as(node, x, quantization)
+    if relative is None:
+        return node.result("dequantize", levels)
+    real = node.step("dequantize", levels)
+    return node.result("mul", real, node.constant(relative, f"{node.operand_name(1)}/relative"))
 
 
 @handler("QLinearConv")
@@ -58,6 +66,21 @@ def qlinear_matmul(node: Node) -> Value:
     matrix = _quantized_constant(node, 3, 4, axis=-1)
     y = by_constant(node, node.step("dequantize", x), matrix, node.operand_name(3), node.step)
     return _quantize(node, y, _result_type(node, 7), _whole_tensor(node, 6))
+
+
+def _by_channel(node: Node, x: Value) -> tuple[Quantization, np.ndarray | None]:
+    """How an activation is rounded as a whole, and by what each channel has to be divided before.
+
+    One zero point and a scale for each channel are one scale behind a multiplication, up to a rounding in float32.
+    """
+    scales, zero_points = _parameters(node, 1)
+    if (scales == scales[0]).all() or (zero_points != zero_points[0]).any():
+        return _whole_tensor(node, 1), None
+    (axis,) = node.axes([node.integer("axis", 1)], x.type.rank)
+    if x.type.shape[axis] != scales.size:
+        raise Unsupported(f"{scales.size} scales do not fit axis {axis} of {x.type}")
+    relative = (scales / scales[0]).reshape(-1, *[1] * (x.type.rank - 1 - axis))
+    return Quantization.per_tensor(float(scales[0]), int(zero_points[0])), relative
 
 
 def _quantize(node: Node, x: Value, dtype: str, quantization: Quantization) -> Value:
@@ -92,7 +115,9 @@ def _whole_tensor(node: Node, index: int) -> Quantization:
     """The scale at input ``index`` and the zero point behind it, one for a whole activation."""
     scales, zero_points = _parameters(node, index)
     if (scales != scales[0]).any() or (zero_points != zero_points[0]).any():
-        raise Unsupported(f"it has {scales.size} scales for an activation", "one for the whole tensor")
+        raise Unsupported(
+            f"it has {scales.size} scales and zero points for an activation", "one zero point for the whole tensor"
+        )
     return Quantization.per_tensor(float(scales[0]), int(zero_points[0]))
 
 

@@ -23,7 +23,7 @@ from sqc.errors import ImportFailure
 
 NO_SERVER_TYPE = "a type that no int8 server model has"
 BLOCKS = "a scale for each block"
-ACTIVATION_CHANNELS = "a scale for each channel of an activation"
+ACTIVATION_CHANNELS = "a zero point for each channel of an activation"
 BATCH_OF_MATRICES = "both operands are batches of matrices"
 
 
