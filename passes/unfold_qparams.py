@@ -80,7 +80,7 @@ class _Unfolder(Rewriter):
         self.replace(op, self.emit("quantize", [value], attributes, name=op.result.name, source=op.source))
 
     def moved(self, op: Op) -> None:
-        changes = {}
+        changes: dict[str, Any] = {}
         if op.kind == "pad":
             x = op.operands[0].type
             changes["value"] = float(np.float32((op.number("value") - x.zero_point) * x.scale))
@@ -109,7 +109,7 @@ class _Unfolder(Rewriter):
         multipliers = [self.graph.constants.get(operand) for operand in op.operands[len(op.operands) // 2 :]]
 
         def test(m: np.ndarray | None) -> Callable[[np.ndarray | np.float64], bool]:
-            return lambda unit: m is not None and np.array_equal(*np.broadcast_arrays(multiplier(unit, scale), m))
+            return lambda unit: m is not None and bool((multiplier(unit, scale) == m).all())
 
         checks = [test(m) for m in multipliers]
         for term, check in zip(op.operands, checks, strict=False):

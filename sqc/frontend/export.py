@@ -139,7 +139,8 @@ def _dequantize(export: _Export, op: Op) -> None:
     parameters = [export.array(scales[0] if whole else scales, f"{name}.scale")]
     if x.type.dtype != "int32":  # which ONNX gives no zero point
         parameters.append(export.array(zero_points[0] if whole else zero_points, f"{name}.zero_point"))
-    export.node("DequantizeLinear", op, *parameters, **({} if whole else {"axis": quantization.axis}))
+    axis: dict[str, Any] = {} if whole else {"axis": quantization.axis}
+    export.node("DequantizeLinear", op, *parameters, **axis)
 
 
 def _lookup(export: _Export, op: Op) -> None:
@@ -167,7 +168,7 @@ def _fully_connected(export: _Export, op: Op) -> None:
 
 
 def _pool(export: _Export, op: Op) -> None:
-    attributes = {name: op.integers(name) for name in ("strides", "pads")}
+    attributes: dict[str, Any] = {name: op.integers(name) for name in ("strides", "pads")}
     if op.kind == "max_pool":
         export.node("MaxPool", op, kernel_shape=op.integers("kernel"), dilations=op.integers("dilations"), **attributes)
         return

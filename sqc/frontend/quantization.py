@@ -92,8 +92,8 @@ def _stored_type(node: Node) -> str:
     """The element type that QuantizeLinear rounds to."""
     _refuse_blocks(node)
     stated = node.integer("output_dtype", 0)
-    wanted = onnx.helper.tensor_dtype_to_np_dtype(stated).name if stated else ""
-    given = node.known(2).dtype.name if node.given(2) else wanted or "uint8"
+    wanted = str(onnx.helper.tensor_dtype_to_np_dtype(stated).name) if stated else ""
+    given = str(node.known(2).dtype.name) if node.given(2) else wanted or "uint8"
     if wanted and wanted != given:
         raise Unsupported(f"its zero point is {given}, its output_dtype {wanted}", "equal types")
     return given
@@ -105,7 +105,7 @@ def _refuse_blocks(node: Node) -> None:
 
 
 def _result_type(node: Node, index: int) -> str:
-    dtype = node.known(index).dtype.name
+    dtype = str(node.known(index).dtype.name)
     if dtype not in INTEGERS:
         raise Unsupported(f"its result is {dtype}", " and ".join(INTEGERS))
     return dtype
@@ -127,7 +127,8 @@ def _parameters(node: Node, index: int) -> tuple[np.ndarray, np.ndarray]:
     zero_points = node.known(index + 1) if node.given(index + 1) else np.zeros(1, np.int64)
     if max(scales.ndim, zero_points.ndim) > 1:
         raise Unsupported(f"its scale has shape {list(scales.shape)}", "a scale for the tensor or for each channel")
-    return tuple(np.broadcast_arrays(scales.reshape(-1), zero_points.reshape(-1)))
+    shape = np.broadcast_shapes(scales.reshape(-1).shape, zero_points.reshape(-1).shape)
+    return np.broadcast_to(scales, shape), np.broadcast_to(zero_points, shape)
 
 
 def _quantized_constant(node: Node, index: int, parameters: int, axis: int) -> QuantizedConstant:

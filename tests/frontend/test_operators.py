@@ -267,10 +267,14 @@ def test_no_attribute_is_forgotten(op_type: str) -> None:
     module = inspect.getmodule(handler.function)
     assert module is not None
     source = inspect.getsource(module)
-    if op_type in ("Conv", "MaxPool", "AveragePool"):
+    if op_type in ("Conv", "QLinearConv", "MaxPool", "AveragePool"):
         import sqc.frontend.windows
 
         source += inspect.getsource(sqc.frontend.windows)
+    if op_type == "QLinearConv":
+        import sqc.frontend.convolution
+
+        source += inspect.getsource(sqc.frontend.convolution)
     for opset in range(9, NEWEST + 1):
         try:
             schema = onnx.defs.get_schema(op_type, opset, "")

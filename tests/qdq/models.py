@@ -103,8 +103,9 @@ class _Writer:
         y = self.rounded(self.node("Add", [y, x], "sum"), 16 / 255, 40)
         y = self.rounded(self.node("MaxPool", [y], "pool", kernel_shape=[2, 2], strides=[2, 2]), 16 / 255, 40)
         y = self.node("Flatten", [y], "flat")
-        w, _ = self.weights("v", self.random.normal(size=(5, 64)) / 4)
-        y = self.rounded(self.node("Gemm", [y, w], "fc", transB=1), LEVEL, 100)
+        w, scales = self.weights("v", self.random.normal(size=(5, 64)) / 4)
+        bias = self.bias("c", 5, np.float32(16 / 255) * scales)
+        y = self.rounded(self.node("Gemm", [y, w, bias], "fc", transB=1), LEVEL, 100)
         proto = model(self.nodes, {"x": SHAPE}, [y], self.constants, self.network.opset)
         return integers_outside(proto, self.network.activations) if self.network.outside else proto
 
