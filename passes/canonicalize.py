@@ -22,8 +22,9 @@ class Canonicalize:
     relu(clip(x)), clip(clip(x)), clip(x, 0, inf)  ->  one clip or relu; relu of what is never negative vanishes
     x - c, x / c                                ->  x + (-c), x * (1 / c); sums and products of constants combine
     conv2d(x, w, b) * c + d                     ->  conv2d(x, w * c, b * c + d) for one number a channel; likewise
-                                                    fully_connected, and (x * c + d) before either
+                                                    fully_connected, (x * c + d) before either, stored weights
     clip(conv2d(x), 0, 6) * c                   ->  clip(conv2d(x) * c, 0, 6 * c), which folds; likewise + c
+    relu(conv2d(x)) * c                         ->  relu(conv2d(x) * c), also for one number a channel
     hard_sigmoid(conv2d(x))                     ->  clip(conv2d(x) * alpha + beta, 0, 1), which folds
     x * hard_sigmoid(x), x * clip(x + 3, 0, 6) / 6  ->  hard_swish(x)
     average_pool of the whole image             ->  reduce_mean

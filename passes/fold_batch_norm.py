@@ -43,9 +43,10 @@ class FoldBatchNorm:
         x = op.operands[0]
         axis = op.integer("axis") % x.type.rank
         linear = find_linear(sweep, x, axis, op)
-        if linear is not None:
+        folded = None if linear is None else fold_behind(sweep, linear, scale, shift, op.result.name)
+        if linear is not None and folded is not None:
             notes.add(self, op, f"folded into {linear.op.label()}")
-            return fold_behind(sweep, linear, scale, shift, op.result.name)
+            return folded
         return self._alone(sweep, op, axis, scale.astype(np.float32), shift.astype(np.float32), notes)
 
     def _alone(self, sweep: Sweep, op: Op, axis: int, scale: np.ndarray, shift: np.ndarray, notes: Notes) -> Value:

@@ -18,16 +18,18 @@ class FoldConstants:
 
     add(const a, const b)  ->  const a + b
 
-    Quantize and dequantize stay, and whatever reads them.
+    Quantize and dequantize stay, and whatever reads them, except in a graph that rounds no activation: there weights
+    that are stored as levels are real numbers like any other.
     """
 
     name: ClassVar[str] = "fold-constants"
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
         rewriter = Rewriter(graph)
+        kept = _KEPT if any(op.kind == "quantize" for op in graph.ops) else ()
         for op in graph.ops:
             operands = rewriter.operands(op)
-            if op.kind in _KEPT or not all(operand in rewriter.constants for operand in operands):
+            if op.kind in kept or not all(operand in rewriter.constants for operand in operands):
                 rewriter.keep(op)
                 continue
             array = evaluate_op(op, [rewriter.constants[operand] for operand in operands])

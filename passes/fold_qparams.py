@@ -9,12 +9,11 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Rewriter, TensorType, Value, evaluate_op
+from sqc.ir import Graph, Op, Rewriter, Value, evaluate_op
 from sqc.ops.elementwise import BINARY, UNARY
-from sqc.ops.pooling import tap_counts
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
-from sqc.passes.integer_parameters import Function, check_sum, fold_bias, level, multiplier, table
+from sqc.passes.integer_parameters import Function, check_sum, counted_taps, fold_bias, level, multiplier, table
 from sqc.passes.rounding import CLAMPS, FLOAT_ONLY, MATRIX, MOVEMENT, function_operand
 
 
@@ -97,12 +96,14 @@ class _Folder:
             if op.kind == "quantize" and op.string("dtype") == "uint8":
                 self.quantize(op)
                 continue
+            if op.result.type.dtype != "float32":
+                self.integers(op)
+                continue
             form = self.form(op)
             if form is not None:
                 self.forms[op.result] = form
             elif op.kind != "dequantize":
-                if op.kind not in FLOAT_ONLY:
-                    self.note(op, "stays in float: not all that it reads is eight-bit")
+                self.note(op, f"stays in float: {self.obstacle(op)}")
                 self.real(op.result)
         for value in self.graph.outputs.values():
             self.real(value)
@@ -127,6 +128,18 @@ class _Folder:
         }
         return folds[op.kind](op) if op.kind in folds else None
 
+    def integers(self, op: Op) -> None:
+        """An op that yields integers as it is: it moves them, or gives an output its type."""
+        self.rewriter.keep(op, map(self.real, op.operands))
+
+    def obstacle(self, op: Op) -> str:
+        """Why an op has no integer form."""
+        if op.kind in FLOAT_ONLY:
+            return FLOAT_ONLY[op.kind]
+        if op.kind in MATRIX and self.single(op.operands[0]) is not None:
+            return "its weights are not quantized" if self.weights(op.operands[1]) is None else "its bias is computed"
+        return "not all that it reads is eight-bit"
+
     def note(self, op: Op, message: str) -> None:
         self.notes.add(self.origin, op, message)
 
@@ -140,7 +153,7 @@ class _Folder:
         if value in self.floats:
             return self.floats[value]
         op = self.graph.producer(value)
-        if op is None or (op.kind == "quantize" and op.string("dtype") == "uint8"):
+        if op is None or value.type.dtype != "float32":
             return self.rewriter.map(value)
         form = self.forms.get(value)
         if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped:
@@ -209,7 +222,8 @@ class _Folder:
         quantization = weights.type.quantization
         assert quantization is not None
         scales = np.broadcast_to(np.array(quantization.scale, np.float64), bias.shape)
-        folded = fold_bias(op, x.type, self.graph.constants[weights], scales, bias)
+        levels = self.bias_levels(op, np.float32(x.type.scale) * scales.astype(np.float32))
+        folded = fold_bias(op, x.type, self.graph.constants[weights], scales, bias, levels)
         name = op.operands[2].name if len(op.operands) == 3 else f"{op.result.name}.bias"
         operands = [x, self.rewriter.map(weights), self.constant(folded, name)]
         kind = "qconv2d" if op.kind == "conv2d" else "qfully_connected"
@@ -235,6 +249,17 @@ class _Folder:
         if op is None or op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
             return None
         return evaluate_op(op, [self.graph.constants[op.operands[0]]])
+
+    def bias_levels(self, op: Op, unit: np.ndarray) -> np.ndarray | None:
+        """The int32 levels of a bias that is stored in units of the accumulators; None for any other."""
+        producer = self.graph.producer(op.operands[2]) if len(op.operands) == 3 else None
+        levels = self.graph.constants.get(producer.operands[0]) if producer is not None else None
+        if producer is None or levels is None or levels.dtype != np.int32:
+            return None
+        quantization = producer.operands[0].type.quantization
+        assert quantization is not None
+        exact = (np.array(quantization.scale, np.float32) == unit).all() and not any(quantization.zero_point)
+        return levels if exact else None
 
     def clamp(self, op: Op) -> _Form | None:
         form = self.forms.get(op.operands[0])
@@ -321,24 +346,12 @@ class _Folder:
         x = self.single(op.operands[0])
         if x is None:
             return None
-        kernel = op.integers("kernel")
-        taps = np.array(kernel[0] * kernel[1])
-        check_sum(op, int(taps))
-        if not op.attributes["count_include_pad"]:
-            taps = self.counts(op, x.type)
+        taps = counted_taps(op, x.type, bool(op.attributes["count_include_pad"]))
+        check_sum(op, math.prod(op.integers("kernel")))
         attributes = {name: value for name, value in op.attributes.items() if name != "count_include_pad"}
         name = f"{op.result.name}.sum"
         acc = self.rewriter.emit("qsum_pool", [x], attributes, name=name, source=op.source)
         return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
-
-    def counts(self, op: Op, x: TensorType) -> np.ndarray:
-        """How many taps each window counts: one number where all are alike, else shaped to broadcast over channels."""
-        channels_first = op.string("layout") == "NCHW"
-        height, width = x.shape[2:] if channels_first else x.shape[1:3]
-        counts = np.maximum(tap_counts(height, width, op.attributes), 1)
-        if (counts == counts.flat[0]).all():
-            return np.array(counts.flat[0])
-        return counts if channels_first else np.asarray(counts[:, :, None])
 
     def reduce_mean(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])

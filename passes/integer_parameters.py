@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from sqc.errors import CompileError
 from sqc.ir import Op, TensorType
+from sqc.ops.pooling import tap_counts
 
 Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """A function of one number, applied to a float64 array."""
@@ -31,15 +33,23 @@ def level(value: float, scale: float, zero_point: int) -> int:
     return int(np.clip(np.rint(np.float64(value) / np.float64(scale)) + zero_point, 0, 255))
 
 
-def fold_bias(op: Op, x: TensorType, weights: np.ndarray, scales: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def fold_bias(
+    op: Op,
+    x: TensorType,
+    weights: np.ndarray,
+    scales: np.ndarray,
+    bias: np.ndarray,
+    stored: np.ndarray | None = None,
+) -> np.ndarray:
     """The int32 bias of an integer convolution or fully connected layer, with the input's zero point folded in.
 
-    ``weights`` are int8 with output channels first, ``scales`` float64, one a channel; ``bias`` is in real numbers.
+    ``weights`` are int8 with output channels first, ``scales`` float64, one a channel; ``bias`` is in real numbers,
+    ``stored`` the same in units of the accumulators where a model has it so.
     Raises CompileError, naming op and channel, where an accumulator could leave 32 bits.
     """
     rows = weights.reshape(weights.shape[0], -1).astype(np.int64)
     with np.errstate(over="ignore"):
-        levels = np.rint(bias.astype(np.float64) / (x.scale * scales))
+        levels = np.rint(bias.astype(np.float64) / (x.scale * scales)) if stored is None else stored.astype(np.float64)
     if not np.isfinite(levels).all() or (np.abs(levels) > 2.0**62).any():
         channel = int(np.argmax(~(np.abs(levels) <= 2.0**62)))
         raise CompileError(_overflow(op, channel, float(levels[channel])))
@@ -55,6 +65,18 @@ def check_sum(op: Op, taps: int) -> None:
     """Raise CompileError if the sum of ``taps`` centred uint8 numbers could leave 32 bits."""
     if 255 * taps > _LARGEST:
         raise CompileError(f"{op.label()} sums {taps} elements, too many for 32-bit accumulators; exclude it")
+
+
+def counted_taps(op: Op, x: TensorType, include_pad: bool) -> np.ndarray:
+    """How many taps each window of a pool counts: one number where all are alike, else to broadcast over channels."""
+    if include_pad:
+        return np.array(math.prod(op.integers("kernel")))
+    channels_first = op.string("layout") == "NCHW"
+    height, width = x.shape[2:] if channels_first else x.shape[1:3]
+    counts = np.maximum(tap_counts(height, width, op.attributes), 1)
+    if (counts == counts.flat[0]).all():
+        return np.array(counts.flat[0])
+    return counts if channels_first else np.asarray(counts[:, :, None])
 
 
 def table(functions: Sequence[Function], x: TensorType, scale: float, zero_point: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from sqc.passes.rules import Sweep, open_shape_attribute
 
 @dataclass(frozen=True)
 class LayoutNhwc:
-    """Bring convolutions and pools to NHWC, and let the transposes cancel.
+    """Bring convolutions and pools to NHWC (or to NCHW, the other way round), and let the transposes cancel.
 
     conv2d(x) {NCHW}               ->  transpose(conv2d(transpose(x)) {NHWC})
     f(transpose(x))                ->  transpose(f(x)), with axes renamed
@@ -37,9 +37,10 @@ class LayoutNhwc:
     """
 
     name: ClassVar[str] = "layout-nhwc"
+    layout: str = "NHWC"
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
-        sweep = _Layout(graph)
+        sweep = _Layout(graph, self.layout)
         for op in graph.ops:
             handler = _HANDLERS.get(op.kind)
             if handler is None or not handler(sweep, op):
@@ -54,12 +55,13 @@ class LayoutNhwc:
 class _Layout(Sweep):
     """Knows for each old value the new tensor that holds it, and how."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, layout: str) -> None:
         super().__init__(graph)
+        self.layout = layout
         self._held: dict[Value, tuple[Value, Permutation]] = {}
         self._placed: dict[tuple[Value, Permutation], Value] = {}
         for value in graph.inputs:
-            wanted = _image_order(graph, value)
+            wanted = _image_order(graph, value, layout)
             if wanted is not None and wanted != identity(4):
                 self._placed[value, identity(4)] = super().map(value)
                 self._held[value] = (self.place(value, wanted), wanted)
@@ -123,7 +125,11 @@ class _Layout(Sweep):
         return value.name if op is None else op.source
 
 
-def _image_order(graph: Graph, value: Value) -> Permutation | None:
+_HELD_AS: Mapping[str, Permutation] = {"NHWC": channels_last(4), "NCHW": inverse(channels_last(4))}
+"""How a tensor of the other layout is held in this one."""
+
+
+def _image_order(graph: Graph, value: Value, layout: str) -> Permutation | None:
     """How an input should be held for the first convolution or pool that reads it, perhaps through elementwise ops."""
     axes = {value: identity(value.type.rank)}  # of what derives from it, as axes of the input
     for op in graph.ops:
@@ -131,8 +137,8 @@ def _image_order(graph: Graph, value: Value) -> Permutation | None:
         if perm is None or len(perm) != 4:
             continue
         if op.kind in WINDOWED:
-            nhwc = perm if op.string("layout") == "NHWC" else tuple(perm[axis] for axis in (0, 2, 3, 1))
-            return inverse(nhwc)
+            reached = op.string("layout") == layout
+            return inverse(perm if reached else tuple(perm[axis] for axis in inverse(_HELD_AS[layout])))
         if op.kind == "transpose":
             axes[op.result] = tuple(perm[axis] for axis in op.integers("perm"))
         elif op.kind in _KEEP_ORDER and op.result.type.rank == 4:
@@ -141,12 +147,12 @@ def _image_order(graph: Graph, value: Value) -> Permutation | None:
 
 
 def _windowed(sweep: _Layout, op: Op) -> bool:
-    """conv2d and pools: NHWC"""
-    if op.string("layout") == "NHWC":
+    """conv2d and pools"""
+    if op.string("layout") == sweep.layout:
         return False
-    nhwc = channels_last(4)
-    operands = [sweep.place(op.operands[0], nhwc), *(sweep.map(operand) for operand in op.operands[1:])]
-    return sweep.emit_held(op, operands, nhwc, layout="NHWC")
+    perm = _HELD_AS[sweep.layout]
+    operands = [sweep.place(op.operands[0], perm), *(sweep.map(operand) for operand in op.operands[1:])]
+    return sweep.emit_held(op, operands, perm, layout=sweep.layout)
 
 
 def _unary(sweep: _Layout, op: Op) -> bool:
@@ -252,7 +258,8 @@ def _reshape(sweep: _Layout, op: Op) -> bool:
 def _fully_connected(sweep: _Layout, op: Op) -> bool:
     """Behind a flatten of an image: permute the columns of the weights instead of the image"""
     flatten = sweep.producer(op.operands[0], "reshape")
-    weights = sweep.array(op.operands[1])
+    levels = _levels(sweep, op.operands[1])
+    weights = sweep.array(levels)
     if flatten is None or weights is None:
         return False
     image = flatten.operands[0]
@@ -262,8 +269,17 @@ def _fully_connected(sweep: _Layout, op: Op) -> bool:
         return False
     x = sweep.again(flatten, [sweep.held(image)])
     columns = weights.reshape(weights.shape[0], *shape[1:]).transpose(inverse(perm)).reshape(weights.shape)
-    operands = [x, sweep.constant(columns, op.operands[1].name), *(sweep.map(operand) for operand in op.operands[2:])]
-    return sweep.emit_held(op, operands, identity(2))
+    w = sweep.constant(columns, levels.name, levels.type.quantization)
+    if levels != op.operands[1]:
+        w = sweep.emit("dequantize", [w], name=op.operands[1].name, source=op.source)
+    return sweep.emit_held(op, [x, w, *(sweep.map(operand) for operand in op.operands[2:])], identity(2))
+
+
+def _levels(sweep: _Layout, value: Value) -> Value:
+    """What ``value`` dequantizes, one scale for the tensor or each row; else the value itself."""
+    producer = sweep.producer(value, "dequantize")
+    quantization = None if producer is None else producer.operands[0].type.quantization
+    return producer.operands[0] if producer and quantization and quantization.axis in (None, 0) else value
 
 
 WINDOWED = ("conv2d", "max_pool", "average_pool")
@@ -272,6 +288,7 @@ _KEEP_ORDER = (
     *BINARY,
     "quantize",
     "dequantize",
+    "lookup",
     "concat",
     "batch_norm",
     "softmax",
@@ -284,7 +301,7 @@ _Handler: TypeAlias = Callable[[_Layout, Op], bool]
 
 _HANDLERS: Mapping[str, _Handler] = {
     **{kind: _windowed for kind in WINDOWED},
-    **{kind: _unary for kind in (*UNARY, "quantize", "dequantize")},
+    **{kind: _unary for kind in (*UNARY, "quantize", "dequantize", "lookup")},
     **{kind: _binary for kind in BINARY},
     "concat": _concat,
     "softmax": _one_axis,

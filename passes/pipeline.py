@@ -12,6 +12,7 @@ from sqc.ir import verify as verify_graph
 from sqc.passes.absorb_pad import AbsorbPad
 from sqc.passes.base import Notes, Pass
 from sqc.passes.canonicalize import Canonicalize
+from sqc.passes.contract_types import ContractTypes
 from sqc.passes.dead_code import DeadCode
 from sqc.passes.eliminate_pairs import EliminatePairs
 from sqc.passes.fold_batch_norm import FoldBatchNorm
@@ -23,6 +24,7 @@ from sqc.passes.layout_nhwc import LayoutNhwc
 from sqc.passes.pad_channels import PadChannels
 from sqc.passes.quantize_weights import QuantizeWeights
 from sqc.passes.requantize_concat import RequantizeConcat
+from sqc.passes.unfold_qparams import UnfoldQparams
 
 FLOAT: tuple[Pass, ...] = (
     FoldConstants(),
@@ -51,12 +53,17 @@ def quantization(
         InsertQuantization(qparams, exclude, ranges),
         QuantizeWeights(exclude, ranges),
         RequantizeConcat(),
-        FoldQparams(),
-        FoldConstants(),
-        EliminatePairs(),
-        DeadCode(),
+        *_INTEGERS,
     )
 
+
+_INTEGERS: tuple[Pass, ...] = (FoldQparams(), FoldConstants(), EliminatePairs(), DeadCode())
+
+STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True), *_INTEGERS)
+"""The same from a float graph that rounds already, as its model does."""
+
+EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants(), Canonicalize(), DeadCode())
+"""From the integer graph to a float graph that rounds, as ONNX has it."""
 
 FUSION: tuple[Pass, ...] = (
     PadChannels(),
@@ -74,8 +81,10 @@ PASSES: dict[str, Pass] = {
         LayoutNhwc(),
         InsertQuantization(),
         QuantizeWeights(),
+        ContractTypes(),
         RequantizeConcat(),
         FoldQparams(),
+        UnfoldQparams(),
         EliminatePairs(),
         PadChannels(),
         FuseRequantize(),

@@ -17,10 +17,11 @@ class RequantizeConcat:
     quantize{s}(concat(dequantize(quantize{s1}(a)), ...))  ->  quantize{s}(concat(dequantize(quantize{s}(a)), ...))
 
     An operand that nothing else reads is rounded with the result's parameters in the first place; any other is rounded
-    a second time.
+    a second time. With ``keep_rounding`` all are, as the concatenation's own rounding would do.
     """
 
     name: ClassVar[str] = "requantize-concat"
+    keep_rounding: bool = False
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
         parameters: dict[Value, Quantization] = {}  # of results of quantize that change
@@ -32,7 +33,7 @@ class RequantizeConcat:
             target = parameters.get(rounding.result, rounding.result.type.quantization)
             assert target is not None
             targets[op.result] = target
-            for operand in op.operands:
+            for operand in () if self.keep_rounding else op.operands:
                 if (rounding := _own_rounding(graph, operand)) is not None:
                     parameters[rounding.result] = target
         rewriter = Rewriter(graph)

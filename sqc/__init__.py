@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqc.calibration import Calibration as Calibration
     from sqc.calibration import Ranges as Ranges
     from sqc.compiler import compile as compile
+    from sqc.compiler import export_qdq as export_qdq
     from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
     from sqc.lowering import lower as lower
@@ -31,6 +32,7 @@ _LAZY = {
     "Ranges": "sqc.calibration",
     "calibrate": "sqc.calibrating",
     "compile": "sqc.compiler",
+    "export_qdq": "sqc.compiler",
     "import_onnx": "sqc.frontend",
     "load": "sqc.runtime",
     "lower": "sqc.lowering",

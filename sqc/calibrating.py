@@ -19,7 +19,7 @@ from sqc.calibration import (
     digested,
 )
 from sqc.codegen.build import Build, Progress, build_program
-from sqc.compiler import CompiledModel, known_nodes
+from sqc.compiler import OWN_QUANTIZATION, CompiledModel, is_quantized, known_nodes
 from sqc.errors import CalibrationError
 from sqc.ir import Graph, Value, rebatch
 from sqc.passes import pipeline
@@ -57,9 +57,11 @@ def calibrate(
     ``shard=(i, n)`` takes every n-th batch from the i-th on, ``1 <= i <= n``. The n shards, made with one target,
     merge to the calibration of one run, in any order.
 
-    Raises CalibrationError for no samples, a negative ``keep``, no such shard, NaN, wrong names, shapes or types, and
-    CompileError for an unknown node.
+    Raises CalibrationError for no samples, a negative ``keep``, no such shard, NaN, wrong names, shapes or types, or a
+    model that brings its own quantization, and CompileError for an unknown node.
     """
+    if is_quantized(graph):
+        raise CalibrationError(OWN_QUANTIZATION)
     first, step = shard
     if not 1 <= first <= step:
         raise CalibrationError(f"there is no shard {first} of {step}; shards of N are numbered 1 to N")

@@ -13,7 +13,7 @@ from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
-from sqc.errors import CompileError
+from sqc.errors import CalibrationError, CompileError
 from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
@@ -22,11 +22,20 @@ from sqc.report import Report, report_of, work_by_result
 from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
 from sqc.schedules import Target
+from sqc.surviving import require_int8 as check_int8
+from sqc.surviving import surviving_pairs
 
 if TYPE_CHECKING:
+    import onnx
+
     from sqc.tuning.records import Records
 
 AfterPass: TypeAlias = Callable[[Pass, Graph], None]
+
+OWN_QUANTIZATION = (
+    "the graph is quantized already, and keeps its scales and layers in float as they are: take it without a "
+    "calibration and without excluded nodes"
+)
 
 
 class CompiledModel:
@@ -68,7 +77,7 @@ class CompiledModel:
 
 def quantize(
     graph: Graph,
-    calibration: Calibration,
+    calibration: Calibration | None = None,
     *,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
@@ -78,15 +87,42 @@ def quantize(
     """The integer graph of a float one: activations u8, weights s8 per channel.
 
     ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and names, see
-    :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float.
-    Raises CalibrationError if the calibration is of another model, CompileError for an unknown node in ``exclude``.
+    :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model that
+    brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes neither a
+    calibration nor ``exclude``.
+
+    Raises CalibrationError if the calibration is of another model, or there is none for a float model; CompileError
+    for an unknown node in ``exclude``, or options that a quantized model does not take.
     """
-    exclude = known_nodes(graph, exclude)
     notes = Notes() if notes is None else notes
+    exclude = known_nodes(graph, exclude)
+    if is_quantized(graph):
+        if calibration is not None or exclude:
+            raise CompileError(OWN_QUANTIZATION)
+        if _is_folded(graph):
+            return graph
+        return pipeline.run((*pipeline.FLOAT, *pipeline.STORED), graph, notes, after=after)
+    if calibration is None:
+        raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     ranges = Ranges.of(ranges)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     return pipeline.run(pipeline.quantization(qparams, exclude, ranges), graph, notes, after=after)
+
+
+def export_qdq(graph: Graph) -> onnx.ModelProto:
+    """The integer graph that :func:`quantize` gave as an ONNX model with QuantizeLinear and DequantizeLinear.
+
+    Weights and biases are stored as integers. Importing the model and quantizing it again gives a graph with the same
+    results, bit for bit. Raises CompileError if the graph is not quantized, or for ops that ONNX has no counterpart of.
+    """
+    from sqc.frontend.export import export_onnx
+
+    if not is_quantized(graph):
+        raise CompileError(
+            "a float graph has no quantization to export: sqc.export_qdq(sqc.quantize(graph, calibration))"
+        )
+    return export_onnx(pipeline.run(pipeline.EXPORT, quantize(graph)))
 
 
 def compile(
@@ -98,24 +134,30 @@ def compile(
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     records: str | os.PathLike[str] | Records | None = None,
+    require_int8: bool = False,
     after: AfterPass | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile a model for ``target``.
 
-    ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, or a float graph alone,
-    which is then compiled in float. ``batch`` is the leading dimension, or several, of which the library holds a
-    variant each over the same weights. ``records`` is a file of tuning records (see :func:`sqc.tune`), whose tiles
-    go before the model's choice. ``after`` sees the graph after every pass; ``progress`` counts kernels.
+    ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, a graph that brings its own
+    quantization, or a float graph alone, which is then compiled in float. ``batch`` is the leading dimension, or
+    several, of which the library holds a variant each over the same weights. ``records`` is a file of tuning records
+    (see :func:`sqc.tune`), whose tiles go before the model's choice. With ``require_int8`` matrix ops in float, and
+    roundings that fused with no integer op, are an error that lists them. ``after`` sees the graph after every pass;
+    ``progress`` counts kernels.
 
-    Raises CompileError if an op has no kernel for the target, GraphError if the model fixes another batch, or
-    RecordsError for unreadable records.
+    Raises CompileError if an op has no kernel for the target, or for the sake of ``require_int8``, GraphError if the
+    model fixes another batch, or RecordsError for unreadable records.
     """
     from sqc.tuning.records import tuned_tiles
 
     chosen = Target.parse(target)
     notes = Notes()
     graph = _quantized(graph, calibration, ranges, exclude, notes, after)
+    if require_int8:
+        check_int8(graph, notes)
+    pairs = surviving_pairs(graph, notes)
     work = work_by_result(graph)
     counts = [work_by_result(variant) for variant in _variants(graph, batch)]
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
@@ -124,7 +166,7 @@ def compile(
         build_program(variant, build, progress, products)
         for variant, products in zip(_variants(graph, batch), counts, strict=True)
     ]
-    report = report_of(graph, notes, work)
+    report = report_of(graph, notes, work, pairs)
     plan = build.plan(programs, graph.name, quantization=_quantization(graph), report=report.to_dict())
     return CompiledModel(plan, report)
 
@@ -152,11 +194,7 @@ def _quantized(
 ) -> Graph:
     """What is compiled: the quantized graph, or the float one where there is no calibration."""
     verify(graph)
-    if is_quantized(graph):
-        if calibration is not None:
-            raise CompileError("the graph is quantized already: compile it without a calibration")
-        return graph
-    if calibration is not None:
+    if calibration is not None or is_quantized(graph):
         return quantize(graph, calibration, ranges=ranges, exclude=exclude, notes=notes, after=after)
     return pipeline.run(pipeline.FLOAT, graph, notes, after=after)
 
@@ -170,8 +208,13 @@ def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:
 
 
 def is_quantized(graph: Graph) -> bool:
-    """Whether the graph holds integer ops."""
-    return any(result.type.dtype in ("uint8", "int32") for op in graph.ops for result in op.results)
+    """Whether the graph rounds to integers: as its model does, or as :func:`quantize` made it."""
+    return any(result.type.dtype in ("uint8", "int8", "int32") for op in graph.ops for result in op.results)
+
+
+def _is_folded(graph: Graph) -> bool:
+    """Whether a quantized graph computes on integers already, and not in float between roundings."""
+    return any(op.kind == "requantize" or result.type.dtype == "int32" for op in graph.ops for result in op.results)
 
 
 def known_nodes(graph: Graph, names: Iterable[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from sqc.ir import Graph, Op
 from sqc.ops.cost import multiply_accumulates, precision
 from sqc.passes.base import Notes
+from sqc.surviving import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,11 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a model."""
+    """What became of a model. ``pairs`` are the roundings that fused with no integer op."""
 
     rows: tuple[Row, ...]
     remarks: tuple[Remark, ...]
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def multiply_accumulates(self) -> int:
@@ -70,7 +72,8 @@ class Report:
     def from_dict(data: Mapping[str, Any]) -> Report:
         """What :meth:`to_dict` gave, also by way of JSON."""
         rows = (Row(**{**row, "parts": tuple(row["parts"]), "shape": tuple(row["shape"])}) for row in data["rows"])
-        return Report(tuple(rows), tuple(Remark(**remark) for remark in data["remarks"]))
+        remarks = (Remark(**remark) for remark in data["remarks"])
+        return Report(tuple(rows), tuple(remarks), tuple(Pair(**pair) for pair in data.get("pairs", ())))
 
 
 def work_by_result(graph: Graph) -> dict[str, int]:
@@ -78,13 +81,13 @@ def work_by_result(graph: Graph) -> dict[str, int]:
     return {op.result.name: multiply_accumulates(op) for op in graph.ops}
 
 
-def report_of(graph: Graph, notes: Notes, work: Mapping[str, int]) -> Report:
+def report_of(graph: Graph, notes: Notes, work: Mapping[str, int], pairs: tuple[Pair, ...]) -> Report:
     """The report of a fused graph, from the notes that its passes left.
 
-    ``work`` is that of the graph before its channels were padded, so that only the model's own products count.
+    ``work`` and ``pairs`` are those of the graph before its channels were padded, so that only the model's own count.
     """
     remarks = tuple(Remark(note.pass_name, note.subject, note.message) for note in notes)
-    return Report(tuple(_row(op, remarks, work) for op in graph.ops if op.kind != "reshape"), remarks)
+    return Report(tuple(_row(op, remarks, work) for op in graph.ops if op.kind != "reshape"), remarks, pairs)
 
 
 def _row(op: Op, remarks: Iterable[Remark], work: Mapping[str, int]) -> Row:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -42,3 +45,15 @@ def test_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"SQC_TEST_DATA={folder} is no folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def zoo() -> ModuleType:
+    """``examples/zoo.py``, which reads and preprocesses each model's data."""
+    path = Path(__file__).parent.parent / "examples" / "zoo.py"
+    spec = importlib.util.spec_from_file_location("zoo", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo"] = module  # where its dataclasses look for their types
+    spec.loader.exec_module(module)
+    return module

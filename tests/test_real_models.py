@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -24,18 +22,6 @@ LARGE = (
     "ultraface_slim_320",
 )
 CALIBRATION_SAMPLES = 4
-
-
-@pytest.fixture(scope="module")
-def zoo() -> ModuleType:
-    """``examples/zoo.py``, which reads and preprocesses each model's data."""
-    path = Path(__file__).parent.parent / "examples" / "zoo.py"
-    spec = importlib.util.spec_from_file_location("zoo", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo"] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    return module
 
 
 def check(zoo: ModuleType, name: str) -> None:

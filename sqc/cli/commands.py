@@ -10,7 +10,7 @@ import click
 import sqc
 from sqc.errors import SqcError
 
-COMMANDS = ("compile", "run", "bench", "tune", "inspect", "calibrate", "merge", "opt", "cache")
+COMMANDS = ("compile", "run", "bench", "tune", "inspect", "calibrate", "merge", "export", "opt", "cache")
 
 EXTRAS = {
     "bench": ("onnxruntime", "openvino", "nncf"),

@@ -46,6 +46,7 @@ ranges_option = click.option(
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, whose tiles go before the model's choice.")
+@click.option("--require-int8", is_flag=True, help="Fail, with a list, if layers or roundings remain in float.")
 @click.option("--print-after", multiple=True, metavar="PASS", help="Print the graph after this pass; repeatable.")
 @click.option("--json", "report_path", type=OUTPUT, help="Also write the report here.")
 def command(
@@ -59,6 +60,7 @@ def command(
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     records: Path | None,
+    require_int8: bool,
     print_after: tuple[str, ...],
     report_path: Path | None,
 ) -> None:
@@ -89,6 +91,7 @@ def command(
             ranges=rules,
             exclude=exclude,
             records=files.read_records(records),
+            require_int8=require_int8,
             after=printer.after if print_after else None,
             progress=move,
         )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_report(report: Report, *, remarks: bool = False) -> None:
-    """Every kernel with its precision, the share of work in int8 and, with ``remarks``, what the passes had to say."""
+    """Every kernel and its precision, roundings that did not fuse, the share in int8; ``remarks``: what passes said."""
     from sqc.cli import ui
 
     console = ui.console()
@@ -19,6 +19,11 @@ def print_report(report: Report, *, remarks: bool = False) -> None:
         shape = "x".join(map(str, row.shape))
         rows.add_row(row.name, " + ".join(row.parts), shape, row.precision, macs, row.reason)
     console.print(rows)
+    if report.pairs:
+        pairs = ui.table("roundings beside float, not fused", "", "node", "value", "why")
+        for pair in report.pairs:
+            pairs.add_row(pair.kind, pair.node, pair.value, pair.reason)
+        console.print(pairs)
     if remarks and report.remarks:
         table = ui.table("remarks of the passes", "pass", "node", "")
         for remark in report.remarks:

@@ -1,4 +1,4 @@
-"""Import of ONNX models.
+"""Import of ONNX models, and export.
 
     importer.py     import_onnx: walks the nodes, collects what is not supported, opens the batch
     model_file.py   bytes, files and protos to a checked ModelProto
@@ -7,7 +7,9 @@
     table.py        operator type -> handler
     folding.py      results and types of nodes, as onnx itself evaluates and infers them
     batch.py        makes a graph hold for any batch
-    elementwise.py, convolution.py, pooling.py, linear.py, movement.py, normalization.py    the handlers
+    quantized.py    constants that are stored as levels
+    export.py       export_onnx: graphs, as float or rounded ones, as ONNX
+    elementwise.py, convolution.py, pooling.py, linear.py, movement.py, normalization.py, quantization.py   the handlers
 
 To add an operator, write a handler into the file of its family::
 

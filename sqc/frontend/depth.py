@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from sqc.frontend.node import Node, Unsupported
+from sqc.frontend.quantized import Constant, rearranged
 from sqc.frontend.windows import Window, to_2d
 from sqc.ir import Value
 
@@ -24,7 +23,7 @@ class Taps:
     count: int
 
 
-def convolution_3d(node: Node, x: Value, weights: np.ndarray, bias: Value | None, window: Window, groups: int) -> Value:
+def convolution_3d(node: Node, x: Value, weights: Constant, bias: Value | None, window: Window, groups: int) -> Value:
     """A convolution of ``x`` [N, C, D, H, W] with weights [O, C / groups, KD, KH, KW]: taps along depth as channels."""
     batch, channels = x.type.shape[:2]
     kernel, outputs = window.kernel[0], weights.shape[0]
@@ -36,7 +35,8 @@ def convolution_3d(node: Node, x: Value, weights: np.ndarray, bias: Value | None
         split = node.step("reshape", gathered, shape=(batch * planes, kernel, groups, channels // groups, *image))
         split = node.step("transpose", split, perm=(0, 2, 1, 3, 4, 5))
         gathered = node.step("reshape", split, shape=(batch * planes, kernel * channels, *image))
-    flat = weights.transpose(0, 2, 1, 3, 4).reshape(outputs, -1, *weights.shape[3:])
+    image = weights.shape[3:]
+    flat = rearranged(weights, lambda array: array.transpose(0, 2, 1, 3, 4).reshape(outputs, -1, *image))
     operands = [gathered, node.constant(flat, f"{node.operand_name(1)}/2d")] + ([bias] if bias is not None else [])
     y = node.step("conv2d", *operands, groups=groups, **window.flat().attributes())
     return _as_volumes(node, [y], batch)

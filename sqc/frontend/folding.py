@@ -9,14 +9,21 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from sqc.frontend.node import Node, Tensor, Unsupported
+from sqc.frontend.quantized import Constant, QuantizedConstant, rearranged
 from sqc.ir import TensorType, Value
 
 _RANDOM = ("Random", "Bernoulli", "Multinomial")
 
+_REARRANGING = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators that keep a quantized constant quantized."""
 
-def is_known(proto: onnx.NodeProto, inputs: Sequence[Tensor | None]) -> bool:
-    """Whether a node's outputs can be computed at import."""
-    if proto.op_type.startswith(_RANDOM) or has_subgraph(proto):
+
+def is_known(proto: onnx.NodeProto, inputs: Sequence[Value | Constant | None]) -> bool:
+    """Whether a node's outputs can be computed at import.
+
+    Those of DequantizeLinear could be, but would no longer be levels.
+    """
+    if proto.op_type.startswith((*_RANDOM, "DequantizeLinear")) or has_subgraph(proto):
         return False
     if proto.op_type in ("Shape", "Size"):
         return True
@@ -29,14 +36,21 @@ def has_subgraph(proto: onnx.NodeProto) -> bool:
     return any(attribute.type in kinds for attribute in proto.attribute)
 
 
-def fold(proto: onnx.NodeProto, node: Node, opset: int) -> tuple[np.ndarray, ...]:
+def fold(proto: onnx.NodeProto, node: Node, opset: int) -> tuple[Constant, ...]:
     """The outputs of a node for which :func:`is_known` holds. Raises Unsupported if they cannot be computed."""
+    tensors = [node.tensor(i) if node.given(i) else None for i in range(len(node.inputs))]
+    if proto.op_type in _REARRANGING and isinstance(constant := node.inputs[0], QuantizedConstant):
+        return (rearranged(constant, lambda array: _evaluate(proto, [array, *tensors[1:]], opset)[0]),)
     if proto.op_type in ("Shape", "Size") and isinstance(node.inputs[0], Value):
         shape = np.array(node.inputs[0].type.shape, np.int64)
         if proto.op_type == "Size":
             return (np.array(shape.prod(), np.int64),)
         return (shape[node.integer("start", 0) : node.attribute("end")],)
-    feeds = {name: tensor for name, tensor in zip(proto.input, node.inputs, strict=True) if name}
+    return _evaluate(proto, tensors, opset)
+
+
+def _evaluate(proto: onnx.NodeProto, inputs: Sequence[Tensor | None], opset: int) -> tuple[np.ndarray, ...]:
+    feeds = {name: tensor for name, tensor in zip(proto.input, inputs, strict=True) if name}
     outputs = [name for name in proto.output if name]
     graph = onnx.helper.make_graph(
         [proto],
@@ -56,9 +70,10 @@ def fold(proto: onnx.NodeProto, node: Node, opset: int) -> tuple[np.ndarray, ...
     return tuple(by_name.get(name, np.empty(0)) for name in proto.output)
 
 
-def inferred_types(proto: onnx.NodeProto, tensors: Mapping[str, Tensor], opset: int) -> dict[str, TensorType]:
+def inferred_types(proto: onnx.NodeProto, tensors: Mapping[str, Value | Constant], opset: int) -> dict[str, TensorType]:
     """The types of a node's float outputs as far as they are static; nothing where they cannot be inferred."""
-    inputs = {name: tensors[name] for name in proto.input if name in tensors}
+    given = {name: tensors[name] for name in proto.input if name in tensors}
+    inputs = {name: tensor.array if isinstance(tensor, QuantizedConstant) else tensor for name, tensor in given.items()}
     try:
         inferred = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(proto.op_type, opset, proto.domain),

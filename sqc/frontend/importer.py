@@ -11,16 +11,17 @@ import numpy as np
 import onnx
 
 from sqc.errors import GraphError, ImportFailure
-from sqc.frontend import convolution, elementwise, linear, movement, normalization, pooling, transposed
+from sqc.frontend import convolution, elementwise, linear, movement, normalization, pooling, quantization, transposed
 from sqc.frontend.batch import DependsOnBatch, open_batch
 from sqc.frontend.folding import fold, has_subgraph, inferred_types, is_known
 from sqc.frontend.inputs import ModelInput, read_inputs
 from sqc.frontend.model_file import DEFAULT_DOMAINS, initializers, opset_of, read_model
-from sqc.frontend.node import FLOATS, Node, Tensor, Unsupported, as_float32, label
+from sqc.frontend.node import FLOATS, Node, Unsupported, as_float32, label
+from sqc.frontend.quantized import Constant, QuantizedConstant
 from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
-FAMILIES = (convolution, elementwise, linear, movement, normalization, pooling, transposed)
+FAMILIES = (convolution, elementwise, linear, movement, normalization, pooling, quantization, transposed)
 """The modules that fill the table of handlers."""
 
 NO_OPERATOR = "the operator is not supported"
@@ -31,7 +32,10 @@ def import_onnx(
     *,
     batch: int | None = None,
 ) -> Graph:
-    """Import a float ONNX model, operator set 9 or newer, from a path, its bytes or a proto.
+    """Import an ONNX model, operator set 9 or newer, from a path, its bytes or a proto.
+
+    A model in float becomes a float graph; one with QuantizeLinear and DequantizeLinear, or QLinearConv and
+    QLinearMatMul, one that rounds where the model does, with the model's scales and zero points.
 
     Inputs and outputs keep names, shapes and order; tensors of other float types become float32. An open leading extent
     is imported as ``batch`` (default 1) and can be changed with :func:`sqc.ir.rebatch`; a model that holds for one
@@ -42,8 +46,8 @@ def import_onnx(
     """
     model, name = read_model(source)
     opset = opset_of(model, name)
-    inputs = read_inputs(model.graph, name)
     arrays = initializers(model.graph, name)
+    inputs = read_inputs(model.graph, name, arrays)
 
     def build(size: int) -> Graph:
         return _Import(model, name, opset, inputs, arrays, size).run()
@@ -109,7 +113,7 @@ class _Import:
         self.inputs = inputs
         self.batch = batch
         self.builder = Builder(model.graph.name or "graph")
-        self.tensors: dict[str, Tensor] = dict(arrays)
+        self.tensors: dict[str, Value | Constant] = dict(arrays)
         self.precision: dict[str, str] = {}
         self.problems: list[Problem] = []
         self.lost: set[str] = set()
@@ -166,7 +170,7 @@ class _Import:
             raise Unsupported(f"its attribute {', '.join(unread)} is not supported")
         self.define(proto.output, result if isinstance(result, tuple) else (result,), precision)
 
-    def define(self, names: Sequence[str], tensors: Sequence[Tensor], precision: str = "") -> None:
+    def define(self, names: Sequence[str], tensors: Sequence[Value | Constant], precision: str = "") -> None:
         for name, tensor in zip(names, tensors, strict=False):
             if name:
                 self.tensors[name] = tensor
@@ -243,6 +247,8 @@ class _Import:
             raise ImportFailure(f"{self.name}: no node computes the output '{name}'")
         if isinstance(tensor, Value):
             return tensor
+        if isinstance(tensor, QuantizedConstant):
+            tensor = tensor.array
         try:
             return self.builder.constant(as_float32(tensor), name)
         except ValueError as error:

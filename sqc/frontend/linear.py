@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from sqc.frontend.node import Node, Unsupported
+from sqc.frontend.quantized import Constant, rearranged
 from sqc.frontend.table import handler
 from sqc.ir import Value
 
@@ -20,13 +22,13 @@ def gemm(node: Node) -> Value:
         raise Unsupported(f"its operand A has rank {x.type.rank}", "rank 2")
     if node.integer("transA"):
         x = node.step("transpose", x, perm=(1, 0))
-    weights = node.known(1)
+    weights = node.parameter(1) if alpha == 1 else _scaled(node.known(1), alpha)
     transposed = bool(node.integer("transB"))
     if transposed and alpha == 1:
         w = node.value(1)
     else:
-        oriented = weights if transposed else weights.T
-        w = node.constant(_scaled(oriented, alpha), f"{node.operand_name(1)}/weights")
+        oriented = weights if transposed else rearranged(weights, np.transpose)
+        w = node.constant(oriented, f"{node.operand_name(1)}/weights")
     if not node.given(2) or beta == 0:
         return node.result("fully_connected", x, w)
     c, outputs = node.tensor(2), w.type.shape[0]
@@ -56,25 +58,25 @@ def matmul(node: Node) -> Value:
     if isinstance(a, Value) and isinstance(b, Value):
         raise Unsupported("both operands are computed at run time", "one constant operand")
     if isinstance(a, Value):
-        return _by_constant(node, a)
+        return by_constant(node, a, node.parameter(1), node.operand_name(1), node.result)
     return _constant_by(node, node.value(1))
 
 
-def _by_constant(node: Node, x: Value) -> Value:
+def by_constant(node: Node, x: Value, matrix: Constant, name: str, emit: Callable[..., Value]) -> Value:
     """``x[..., K] @ matrix[K, N]`` as one fully connected layer on ``[prod(...), K]``."""
-    matrix, shape = node.known(1), x.type.shape
-    depth = matrix.shape[max(matrix.ndim - 2, 0)] if matrix.ndim else 0
+    shape, rank = x.type.shape, len(matrix.shape)
+    depth = matrix.shape[max(rank - 2, 0)] if rank else 0
     if math.prod(matrix.shape[:-2]) != 1:
         raise Unsupported(f"its constant operand is a batch of matrices {list(matrix.shape)}", "one matrix")
     if shape[-1:] != (depth,):
         raise Unsupported(f"operands of shapes {list(shape)} and {list(matrix.shape)} do not fit")
-    w = node.constant(matrix.reshape(depth, -1).T, f"{node.operand_name(1)}/weights")
-    if matrix.ndim == 2 and len(shape) == 2:
-        return node.result("fully_connected", x, w)
+    w = node.constant(rearranged(matrix, lambda array: array.reshape(depth, -1).T), f"{name}/weights")
+    if rank == 2 and len(shape) == 2:
+        return emit("fully_connected", x, w)
     rows = node.step("reshape", x, shape=(math.prod(shape[:-1]), depth)) if len(shape) != 2 else x
-    leading = (1,) * max(matrix.ndim - max(len(shape), 2), 0)
-    result = leading + shape[:-1] + (matrix.shape[-1:] if matrix.ndim > 1 else ())
-    return node.result("reshape", node.step("fully_connected", rows, w), shape=result)
+    leading = (1,) * max(rank - max(len(shape), 2), 0)
+    result = leading + shape[:-1] + (matrix.shape[-1:] if rank > 1 else ())
+    return emit("reshape", node.step("fully_connected", rows, w), shape=result)
 
 
 def _constant_by(node: Node, x: Value) -> Value:

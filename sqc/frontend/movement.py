@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sqc.frontend.node import FLOATS, Node, Tensor, Unsupported, as_float32
+from sqc.frontend.node import FLOATS, UNIT, Node, Tensor, Unsupported, as_float32
 from sqc.frontend.table import handler
 from sqc.ir import Value
 
@@ -22,11 +22,14 @@ def identity(node: Node) -> Tensor:
 def cast(node: Node) -> Tensor:
     x, target = node.value(0), onnx.helper.tensor_dtype_to_np_dtype(node.integer("to")).name
     if target not in FLOATS:
-        if target == x.type.dtype:
-            return x
+        if target == x.type.dtype or (x.type.dtype == "uint8" and target in ("int32", "int64")):
+            return x  # a wider type holds the same integers
         raise Unsupported(f"it casts a computed tensor to {target}", "float types")
-    # Integer tensors have scale 1 and zero point 0 here.
-    return x if x.type.dtype == "float32" else node.result("dequantize", x)
+    if x.type.dtype == "float32":
+        return x
+    if x.type.quantization != UNIT:
+        raise Unsupported("it casts levels that have a scale", "DequantizeLinear")
+    return node.result("dequantize", x)
 
 
 @handler("CastLike", ignores=("saturate", "round_mode"))
@@ -188,7 +191,9 @@ def _span(axis: int, start: int, end: int, step: int = 1) -> dict[str, Any]:
 
 @handler("Gather")
 def gather(node: Node) -> Value:
-    """Indices that a slice can express: one, or several equally far apart."""
+    """Indices that a slice can express: one, or several equally far apart; or a table of 256 levels."""
+    if isinstance(levels := node.tensor(1), Value) and levels.type.dtype == "uint8":
+        return _lookup(node, levels)
     x, indices = node.value(0), node.known(1)
     (axis,) = node.axes([node.integer("axis")], x.type.rank)
     extent = x.type.shape[axis]
@@ -203,6 +208,13 @@ def gather(node: Node) -> Value:
         return node.result("slice", x, **part)
     y = node.step("slice", x, **part)
     return node.result("reshape", y, shape=x.type.shape[:axis] + x.type.shape[axis + 1 :])
+
+
+def _lookup(node: Node, levels: Value) -> Value:
+    table = node.known(0)
+    if table.dtype != np.uint8 or table.shape != (256,) or node.integer("axis"):
+        raise Unsupported(f"it looks levels up in {table.dtype.name}{list(table.shape)}", "uint8[256]")
+    return node.result("lookup", levels, node.value(0), scale=1.0, zero_point=0)
 
 
 @handler("Expand")

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 
-from sqc.ir import Builder, Quantization, Value
+from sqc.frontend.quantized import Constant, QuantizedConstant
+from sqc.ir import Builder, Op, Quantization, Value
 from sqc.ops.shapes import normalize_axes
 
 Tensor: TypeAlias = Value | np.ndarray
@@ -21,7 +22,7 @@ INTEGERS = ("uint8", "int8")
 """Element types that computed tensors may have besides: they move, and Cast makes them float."""
 
 UNIT = Quantization.per_tensor(1.0, 0)
-"""The quantization of integer tensors: each stands for its own value, so that dequantize is a cast."""
+"""The quantization of integer tensors that the model states none for: each stands for its own value."""
 
 
 class Unsupported(Exception):
@@ -49,7 +50,7 @@ class Node:
     def __init__(
         self,
         proto: onnx.NodeProto,
-        inputs: Sequence[Tensor | None],
+        inputs: Sequence[Value | Constant | None],
         schema: onnx.defs.OpSchema,
         builder: Builder,
         needed: Container[str],
@@ -71,24 +72,33 @@ class Node:
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def tensor(self, index: int) -> Tensor:
-        """An input, known or computed."""
-        tensor = self.inputs[index] if self.given(index) else None
-        if tensor is None:
-            raise Unsupported(f"its input {self.input_name(index)} is missing")
-        return tensor
+        """An input, known or computed. What is known as levels comes as real numbers."""
+        tensor = self._input(index)
+        return tensor.array if isinstance(tensor, QuantizedConstant) else tensor
 
     def value(self, index: int) -> Value:
-        """An input as a value of the graph; a known one becomes a constant."""
-        tensor = self.tensor(index)
+        """An input as a value of the graph; a known one becomes a constant, a quantized one a dequantized constant."""
+        tensor = self._input(index)
         return tensor if isinstance(tensor, Value) else self.constant(tensor, self.operand_name(index))
 
     def known(self, index: int) -> np.ndarray:
         """An input that has to be known at import. Floats come as float32."""
-        tensor = self.tensor(index)
+        constant = self.parameter(index)
+        return constant.array if isinstance(constant, QuantizedConstant) else constant
+
+    def parameter(self, index: int) -> Constant:
+        """An input that has to be known at import, as levels where the model stores it so. Floats come as float32."""
+        tensor = self._input(index)
         if isinstance(tensor, Value):
             name = self.input_name(index)
             raise Unsupported(f"its input {name} ('{tensor.name}') is computed at run time", f"a constant {name}")
-        return as_float32(tensor)
+        return tensor if isinstance(tensor, QuantizedConstant) else as_float32(tensor)
+
+    def _input(self, index: int) -> Value | Constant:
+        tensor = self.inputs[index] if self.given(index) else None
+        if tensor is None:
+            raise Unsupported(f"its input {self.input_name(index)} is missing")
+        return tensor
 
     def known_integers(self, index: int) -> tuple[int, ...]:
         """A known input as integers: axes, shapes and the like."""
@@ -165,10 +175,21 @@ class Node:
         """Emit an op on the way to the result."""
         return self._emit(kind, operands, attributes, f"{self._proto.output[0]}/{kind}")
 
-    def constant(self, array: np.ndarray, name: str = "") -> Value:
-        """A constant of the graph; floats become float32. Without a name it is called after the node's output."""
-        quantization = UNIT if array.dtype.name in INTEGERS else None
-        return self._builder.constant(as_float32(array), name or f"{self._proto.output[0]}/constant", quantization)
+    def constant(self, constant: Constant, name: str = "") -> Value:
+        """A constant of the graph; floats become float32. Without a name it is called after the node's output.
+
+        Of a quantized one the levels become the constant, behind a dequantize.
+        """
+        name = name or f"{self._proto.output[0]}/constant"
+        if isinstance(constant, QuantizedConstant):
+            levels = self._builder.constant(constant.levels, f"{name}/levels", constant.quantization)
+            return self._emit("dequantize", [levels], {}, name)
+        quantization = UNIT if constant.dtype.name in INTEGERS else None
+        return self._builder.constant(as_float32(constant), name, quantization)
+
+    def producer(self, value: Value) -> Op | None:
+        """The op that computes a value; None for inputs and constants."""
+        return next((op for op in reversed(self._builder.ops) if value in op.results), None)
 
     def _emit(self, kind: str, operands: Sequence[Value], attributes: dict[str, Any], name: str) -> Value:
         return self._builder.emit(kind, operands, attributes, name=name, source=label(self._proto))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from sqc.frontend.node import Node, Tensor
+from sqc.frontend.quantized import QuantizedConstant
 
-Result: TypeAlias = "Tensor | tuple[Tensor, ...]"
+Result: TypeAlias = "Tensor | QuantizedConstant | tuple[Tensor, ...]"
 Function = TypeVar("Function", bound=Callable[[Node], Result])
 
 
@@ -26,9 +27,10 @@ HANDLERS: dict[str, Handler] = {}
 def handler(*op_types: str, ignores: tuple[str, ...] = ()) -> Callable[[Function], Function]:
     """Register a function for operators of the default domain.
 
-    The function gets a :class:`Node` that has at least one input not known at import, emits ops, and returns what the
-    node's outputs are. It raises :class:`Unsupported` for forms that it cannot import. An attribute that a node sets,
-    and that the function neither reads nor ignores, counts as unsupported, so none is dropped silently.
+    The function gets a :class:`Node` that has at least one input not known at import (that of DequantizeLinear may have
+    none), emits ops, and returns what the node's outputs are. It raises :class:`Unsupported` for forms that it cannot
+    import. An attribute that a node sets, and that the function neither reads nor ignores, counts as unsupported, so
+    none is dropped silently.
     """
 
     def register(function: Function) -> Function:

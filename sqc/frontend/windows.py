@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,10 +117,18 @@ def to_2d(node: Node, x: Value) -> Value:
     return node.step("reshape", x, shape=(batch, channels, 1, width))
 
 
-def result_2d(node: Node, kind: str, *operands: Value, line: bool, **attributes: Any) -> Value:
-    """Emit a two-dimensional op as the node's result; with ``line`` the height is dropped again."""
+def result_2d(
+    node: Node,
+    kind: str,
+    *operands: Value,
+    line: bool,
+    emit: Callable[..., Value] | None = None,
+    **attributes: Any,
+) -> Value:
+    """Emit a two-dimensional op as the node's result, or by ``emit``; with ``line`` the height is dropped again."""
+    emit = emit or node.result
     if not line:
-        return node.result(kind, *operands, **attributes)
+        return emit(kind, *operands, **attributes)
     y = node.step(kind, *operands, **attributes)
     batch, channels, _, width = y.type.shape
-    return node.result("reshape", y, shape=(batch, channels, width))
+    return emit("reshape", y, shape=(batch, channels, width))

@@ -20,13 +20,13 @@ _WINDOW = {
 
 
 def _infer_max_pool(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
-    require_dtype(types[0], "float32", "uint8")
+    require_dtype(types[0], "float32", "uint8", "int8")
     return types[0].with_shape(windowed_shape(types[0], attributes["kernel"], attributes))
 
 
 def _max_pool(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     layout = op.string("layout")
-    lowest = -np.inf if arrays[0].dtype == np.float32 else 0
+    lowest = -np.inf if arrays[0].dtype == np.float32 else np.iinfo(arrays[0].dtype).min
     gathered = windows(to_nhwc(arrays[0], layout), op.integers("kernel"), op.attributes, lowest)
     return from_nhwc(gathered.max(axis=(3, 4)), layout)
 

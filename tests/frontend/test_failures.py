@@ -49,6 +49,7 @@ def test_every_unsupported_node_is_listed() -> None:
 
 SQUARE = {"x": [1, 2, 4, 4]}
 POOL = {"kernel_shape": [2, 2]}
+SCALE = np.array(0.1, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,9 @@ POOL = {"kernel_shape": [2, 2]}
         ("Add", ["x", seeded(3)], {}, "shape mismatch"),
         ("MatMul", ["x", np.zeros((4, 3), np.float64)], {}, "'x' is float32, 'c1' is float64"),
         ("RandomNormalLike", ["x"], {}, "the operator is not supported"),
-        ("QuantizeLinear", ["x", np.array(0.1, np.float32)], {}, "the operator is not supported"),
+        ("QuantizeLinear", ["x", np.array([1, 2], np.float32), np.array([0, 1], np.uint8)], {}, "it has 2 scales and"),
+        ("QuantizeLinear", ["x", np.array([1, 2, 3], np.float32)], {}, "3 scales do not fit axis 1"),
+        ("QuantizeLinear", ["x", "x"], {}, "its input y_scale ('x') is computed at run time"),
         ("NoSuchOperator", ["x"], {}, "operator set 17 has no such operator"),
     ],
 )
@@ -212,3 +215,21 @@ def test_damaged_initializer() -> None:
     proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": [1, 8]}, ["y"], {"w": seeded(8, 16)})
     proto.graph.initializer[0].raw_data = proto.graph.initializer[0].raw_data[:-4]
     assert "the data of initializer 'w' are damaged" in message(proto)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "attributes", "reason"),
+    [
+        ("QuantizeLinear", ["x", SCALE, np.array(0, np.int16)], {}, "it rounds to int16; supported: uint8 and int8"),
+        ("QuantizeLinear", ["x", SCALE], {"output_dtype": TensorProto.INT4}, "it rounds to int4"),
+        ("QuantizeLinear", ["x", seeded(1, 2, 4, 2)], {"block_size": 2, "axis": 3}, "a scale for each block"),
+        ("DequantizeLinear", ["x", SCALE], {}, "it reads computed float32"),
+    ],
+)
+def test_quantization(
+    op_type: str, inputs: Sequence[str | np.ndarray], attributes: Mapping[str, Any], reason: str
+) -> None:
+    names = [item if isinstance(item, str) else f"c{i}" for i, item in enumerate(inputs)]
+    constants = {f"c{i}": item for i, item in enumerate(inputs) if isinstance(item, np.ndarray)}
+    proto = model([node(op_type, names, ["y"], name="culprit", **attributes)], SQUARE, ["y"], constants, opset=21)
+    assert reason in message(proto)

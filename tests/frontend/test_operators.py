@@ -256,7 +256,8 @@ def test_operator_with_open_batch(case: Case) -> None:
 
 def test_all_operators_have_a_case() -> None:
     tested = {case.op_type for case in ALL}
-    assert HANDLERS.keys() - tested == {"CastLike"}
+    rounding = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"}  # in tests/qdq, tests/conformance
+    assert HANDLERS.keys() - tested == {"CastLike", *rounding}
 
 
 @pytest.mark.parametrize("op_type", HANDLERS)
@@ -266,10 +267,14 @@ def test_no_attribute_is_forgotten(op_type: str) -> None:
     module = inspect.getmodule(handler.function)
     assert module is not None
     source = inspect.getsource(module)
-    if op_type in ("Conv", "MaxPool", "AveragePool"):
+    if op_type in ("Conv", "QLinearConv", "MaxPool", "AveragePool"):
         import sqc.frontend.windows
 
         source += inspect.getsource(sqc.frontend.windows)
+    if op_type == "QLinearConv":
+        import sqc.frontend.convolution
+
+        source += inspect.getsource(sqc.frontend.convolution)
     for opset in range(9, NEWEST + 1):
         try:
             schema = onnx.defs.get_schema(op_type, opset, "")

@@ -1,0 +1,176 @@
+"""From integer ops back to float ops between dequantize and quantize: what fold-qparams folds again, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sqc.errors import CompileError
+from sqc.ir import Graph, Op, Quantization, Rewriter, Value
+from sqc.ops.shapes import normalize_axes
+from sqc.passes.base import Notes
+from sqc.passes.integer_parameters import counted_taps, multiplier
+
+
+@dataclass(frozen=True)
+class UnfoldQparams:
+    """Replace integer ops by the float ops they stand for, which read dequantized values and are rounded behind.
+
+    requantize(qconv2d(x, w, b'), M) {lo = zero point}  ->  quantize(relu(conv2d(dequantize(x), dequantize(w), b)))
+
+    A bias becomes a dequantized int32 constant in units of the accumulators. Tables stay. Raises CompileError for ops
+    on integers that stand for none in float.
+    """
+
+    name: ClassVar[str] = "unfold-qparams"
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        return _Unfolder(graph).run()
+
+
+class _Unfolder(Rewriter):
+    """``reals`` holds the float values of old integer ones."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.reals: dict[Value, Value] = {}
+
+    def run(self) -> Graph:
+        for op in self.graph.ops:
+            dtype = op.result.type.dtype
+            if op.kind == "requantize":
+                self.requantize(op)
+            elif op.kind == "dequantize" and len(op.operands) == 2:
+                (unit,) = self.units(op, 1.0)
+                self.replace(op, self.accumulated(op.operands[0], unit))
+            elif op.kind == "dequantize" and op.operands[0].type.dtype == "uint8":
+                self.replace(op, self.real(op.operands[0]))
+            elif dtype == "int32" and op.kind in _ACCUMULATORS:
+                continue  # emitted where they are read
+            elif dtype == "uint8" and op.kind in _ROUNDED:
+                self.moved(op)
+            elif dtype == "uint8" and op.kind == "transpose":
+                self.keep(op)
+                self.reals[op.result] = self.emit_float(op, [self.real(op.operands[0])])
+            elif dtype == "float32" or op.kind in ("quantize", "lookup"):
+                self.keep(op)
+            else:
+                raise CompileError(f"{op.label()} ({op.kind}) stands for no float op")
+        return self.finish()
+
+    def real(self, value: Value) -> Value:
+        """The real numbers of eight-bit levels."""
+        if value not in self.reals:
+            op = self.graph.producer(value)
+            name, source = f"{value.name}.dequantized", "" if op is None else op.source
+            self.reals[value] = self.emit("dequantize", [self.map(value)], name=name, source=source)
+        return self.reals[value]
+
+    def emit_float(self, op: Op, operands: list[Value], kind: str = "", **changes: Any) -> Value:
+        attributes = {**op.attributes, **changes}
+        return self.emit(kind or op.kind, operands, attributes, name=f"{op.result.name}.real", source=op.source)
+
+    def round(self, op: Op, value: Value) -> None:
+        """``value`` in the scale of the result of ``op``."""
+        attributes = {"scale": op.result.type.scale, "zero_point": op.result.type.zero_point}
+        self.replace(op, self.emit("quantize", [value], attributes, name=op.result.name, source=op.source))
+
+    def moved(self, op: Op) -> None:
+        changes: dict[str, Any] = {}
+        if op.kind == "pad":
+            x = op.operands[0].type
+            changes["value"] = float(np.float32((op.number("value") - x.zero_point) * x.scale))
+        self.round(op, self.emit_float(op, [self.real(operand) for operand in op.operands], **changes))
+
+    def requantize(self, op: Op) -> None:
+        scale, zero_point = op.number("scale"), op.integer("zero_point")
+        terms = []
+        for term, unit in zip(op.operands, self.units(op, scale), strict=False):
+            terms.append(self.accumulated(term, unit) if term.type.dtype == "int32" else self.real(term))
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.emit("add", [total, term], name=f"{op.result.name}.real", source=op.source)
+        lo, hi = op.integer("lo"), op.integer("hi")
+        low = -math.inf if lo == 0 else scale * (lo - zero_point)
+        high = math.inf if hi == 255 else scale * (hi - zero_point)
+        name = f"{op.result.name}.real"
+        if (low, high) == (0.0, math.inf):
+            total = self.emit("relu", [total], name=name, source=op.source)
+        elif (low, high) != (-math.inf, math.inf):
+            total = self.emit("clip", [total], {"min": low, "max": high}, name=name, source=op.source)
+        self.round(op, total)
+
+    def units(self, op: Op, scale: float) -> list[Callable[[np.ndarray | np.float64], bool]]:
+        """For each term of a rounding, whether its multiplier is that of a unit (float64, broadcasting)."""
+        multipliers = [self.graph.constants.get(operand) for operand in op.operands[len(op.operands) // 2 :]]
+
+        def test(m: np.ndarray | None) -> Callable[[np.ndarray | np.float64], bool]:
+            return lambda unit: m is not None and bool((multiplier(unit, scale) == m).all())
+
+        checks = [test(m) for m in multipliers]
+        for term, check in zip(op.operands, checks, strict=False):
+            if term.type.dtype == "uint8" and not check(np.float64(term.type.scale)):
+                raise CompileError(f"{op.label()} does not scale %{term.name} by its own scale")
+        return checks
+
+    def accumulated(self, value: Value, matches: Callable[[np.ndarray | np.float64], bool]) -> Value:
+        """The real numbers of accumulators one unit of which ``matches``."""
+        op = self.graph.producer(value)
+        if op is None or op.kind not in _ACCUMULATORS:
+            raise CompileError(f"%{value.name} stands for no float value")
+        real = _ACCUMULATORS[op.kind](self, op, matches)
+        if real is None:
+            raise CompileError(f"{op.label()} is not rounded by the scales of what it reads")
+        return real
+
+    def matrix(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
+        x, weights, bias = op.operands
+        quantization = weights.type.quantization
+        levels, folded = self.graph.constants.get(weights), self.graph.constants.get(bias)
+        if quantization is None or levels is None or folded is None:
+            return None
+        scales = np.broadcast_to(np.array(quantization.scale, np.float64), folded.shape)
+        unit = x.type.scale * scales
+        if not matches(unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit):
+            return None
+        w = self.emit("dequantize", [self.map(weights)], name=f"{weights.name}.dequantized", source=op.source)
+        rows = levels.reshape(levels.shape[0], -1).astype(np.int64).sum(axis=1)
+        unfolded = (folded + x.type.zero_point * rows).astype(np.int32)
+        units = np.float32(x.type.scale) * scales.astype(np.float32)
+        stored = self.constant(unfolded, bias.name, Quantization(tuple(map(float, units)), (0,) * len(units), 0))
+        b = self.emit("dequantize", [stored], name=f"{bias.name}.dequantized", source=op.source)
+        return self.emit_float(op, [self.real(x), w, b], kind=op.kind.removeprefix("q"))
+
+    def product(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
+        a, b = op.operands
+        unit = np.float64(a.type.scale) * np.float64(b.type.scale)
+        return self.emit_float(op, [self.real(a), self.real(b)], kind="mul") if matches(unit) else None
+
+    def average_pool(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
+        x = op.operands[0]
+        for include_pad in (False, True):
+            if matches(np.float64(x.type.scale) / counted_taps(op, x.type, include_pad)):
+                return self.emit_float(op, [self.real(x)], kind="average_pool", count_include_pad=include_pad)
+        return None
+
+    def reduce_mean(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
+        x = op.operands[0]
+        taps = math.prod(x.type.shape[axis] for axis in normalize_axes(op.integers("axes"), x.type.rank))
+        unit = np.float64(x.type.scale) / taps
+        return self.emit_float(op, [self.real(x)], kind="reduce_mean") if matches(unit) else None
+
+
+_ROUNDED = ("reshape", "slice", "pad", "concat", "max_pool")
+"""Kinds that move levels, and get a rounding of their own in float, as other tools expect it."""
+
+_ACCUMULATORS: Mapping[str, Callable[..., Value | None]] = {
+    "qconv2d": _Unfolder.matrix,
+    "qfully_connected": _Unfolder.matrix,
+    "qmul": _Unfolder.product,
+    "qsum_pool": _Unfolder.average_pool,
+    "qreduce_sum": _Unfolder.reduce_mean,
+}

@@ -1,0 +1,141 @@
+"""The onnx package's own tests of single operators, through import, reference and compiled kernels.
+
+``OPERATORS`` says which operators are covered: all cases of an operator run, but those listed as excluded, each with
+its reason. To cover another operator, add a row.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.backend.test.loader import load_model_tests
+
+import sqc
+from sqc.compiler import is_quantized
+from sqc.errors import ImportFailure
+
+NO_SERVER_TYPE = "a type that no int8 server model has"
+BLOCKS = "a scale for each block"
+ACTIVATION_CHANNELS = "a zero point for each channel of an activation"
+BATCH_OF_MATRICES = "both operands are batches of matrices"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """How the cases of an operator run.
+
+    Inputs from ``first_parameter`` on are constants, as in every trained model. ``excluded`` maps names of cases to
+    reasons; each of them must fail to import.
+    """
+
+    first_parameter: int = 1
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+
+def narrow(prefix: str, *names: str) -> dict[str, str]:
+    return {f"{prefix}_{name}": NO_SERVER_TYPE for name in names}
+
+
+_NARROW = ("int16", "uint16", "int4", "uint4", "int2", "uint2", "e4m3fn", "e5m2", "float4e2m1")
+
+OPERATORS: Mapping[str, Operator] = {
+    "QuantizeLinear": Operator(
+        excluded={
+            **narrow("test_quantizelinear", *_NARROW),
+            "test_quantizelinear_blocked_asymmetric": BLOCKS,
+            "test_quantizelinear_blocked_symmetric": BLOCKS,
+            "test_quantizelinear_axis": ACTIVATION_CHANNELS,
+        }
+    ),
+    "DequantizeLinear": Operator(
+        excluded={
+            **narrow("test_dequantizelinear", *_NARROW, "e4m3fn_float16", "e4m3fn_zero_point"),
+            "test_dequantizelinear_blocked": BLOCKS,
+            "test_dequantizelinear_axis": ACTIVATION_CHANNELS,
+        }
+    ),
+    "QLinearConv": Operator(),
+    "QLinearMatMul": Operator(
+        excluded={
+            f"test_qlinearmatmul_3D_{dtype}_{scale}": BATCH_OF_MATRICES
+            for dtype in ("uint8", "int8")
+            for scale in ("float32", "float16")
+        }
+    ),
+}
+
+
+@cache
+def cases() -> dict[str, Any]:
+    """The cases of all covered operators by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package computes expected infinities
+        found = load_model_tests(kind="node")
+    return {case.name: case for case in found if operator_of(case) in OPERATORS and len(case.model.graph.node) == 1}
+
+
+def operator_of(case: Any) -> str:
+    return str(case.model.graph.node[0].op_type)
+
+
+def with_constants(case: Any) -> tuple[onnx.ModelProto, dict[str, np.ndarray], list[np.ndarray]]:
+    """The model with its parameters as constants, the other inputs by name, the expected outputs."""
+    ((arrays, expected),) = case.data_sets
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    names = [value.name for value in model.graph.input]
+    computed = names[: OPERATORS[operator_of(case)].first_parameter]
+    for name, array in zip(names, arrays, strict=True):
+        if name not in computed:
+            model.graph.initializer.append(
+                array if isinstance(array, onnx.TensorProto) else onnx.numpy_helper.from_array(array, name)
+            )
+    inputs = [value for value in model.graph.input if value.name in computed]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    given = {name: array for name, array in zip(names, arrays, strict=True) if name in computed}
+    return model, given, expected
+
+
+def excluded(name: str) -> str:
+    return OPERATORS[operator_of(cases()[name])].excluded.get(name, "")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    wanted = "excluded" in metafunc.function.__name__
+    names = [name for name in cases() if bool(excluded(name)) == wanted]
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", names)
+
+
+def test_case(name: str) -> None:
+    model, inputs, expected = with_constants(cases()[name])
+    graph = sqc.import_onnx(model)
+    compiled = sqc.compile(graph)
+    runs = [graph.run(inputs), compiled.run(inputs)]
+    if is_quantized(graph):
+        runs.append(sqc.quantize(graph).run(inputs))
+    for outputs in runs:
+        for result, wanted in zip(outputs.values(), expected, strict=True):
+            assert result.shape == wanted.shape
+            if wanted.dtype == np.float16:
+                wanted = wanted.astype(np.float32)
+            np.testing.assert_array_equal(result, wanted)
+            assert result.dtype == wanted.dtype
+
+
+def test_excluded_case(name: str) -> None:
+    with pytest.raises(ImportFailure):
+        sqc.import_onnx(with_constants(cases()[name])[0])
+
+
+def test_exclusions_exist() -> None:
+    listed = {name for operator in OPERATORS.values() for name in operator.excluded}
+    assert listed <= cases().keys()
