@@ -9,11 +9,21 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Rewriter, Value, evaluate_op
+from sqc.ir import Graph, Op, Quantization, Rewriter, Value, evaluate_op
 from sqc.ops.elementwise import BINARY, UNARY
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
-from sqc.passes.integer_parameters import Function, check_sum, counted_taps, fold_bias, level, multiplier, table
+from sqc.passes.integer_parameters import (
+    Function,
+    check_sum,
+    counted_taps,
+    fold_bias,
+    halved,
+    halvings,
+    level,
+    multiplier,
+    table,
+)
 from sqc.passes.rounding import CLAMPS, FLOAT_ONLY, MATRIX, MOVEMENT, function_operand
 
 
@@ -223,9 +233,15 @@ class _Folder:
         assert quantization is not None
         scales = np.broadcast_to(np.array(quantization.scale, np.float64), bias.shape)
         levels = self.bias_levels(op, np.float32(x.type.scale) * scales.astype(np.float32))
-        folded = fold_bias(op, x.type, self.graph.constants[weights], scales, bias, levels)
+        array, held = self.graph.constants[weights], self.rewriter.map(weights)
+        if levels is not None and (counts := halvings(x.type, array, levels)).any():
+            self.note(op, f"halves {np.count_nonzero(counts)} channels of near-zero weights: their bias fills 32 bits")
+            array, levels, scales = halved(array, counts).astype(np.int8), halved(levels, counts), scales * 2.0**counts
+            wider = Quantization(tuple(map(float, scales)), (0,) * len(scales), 0)
+            held = self.rewriter.constant(array, weights.name, wider)
+        folded = fold_bias(op, x.type, array, scales, bias, levels)
         name = op.operands[2].name if len(op.operands) == 3 else f"{op.result.name}.bias"
-        operands = [x, self.rewriter.map(weights), self.constant(folded, name)]
+        operands = [x, held, self.constant(folded, name)]
         kind = "qconv2d" if op.kind == "conv2d" else "qfully_connected"
         name = f"{op.result.name}.sum"
         acc = self.rewriter.emit(kind, operands, op.attributes, name=name, source=op.source)

@@ -53,12 +53,36 @@ def fold_bias(
     if not np.isfinite(levels).all() or (np.abs(levels) > 2.0**62).any():
         channel = int(np.argmax(~(np.abs(levels) <= 2.0**62)))
         raise CompileError(_overflow(op, channel, float(levels[channel])))
-    folded = levels.astype(np.int64) - x.zero_point * rows.sum(axis=1)
-    reach = np.abs(folded) + 255 * np.abs(rows).sum(axis=1)
+    folded, reach = _folded(x, rows, levels)
     if (reach > _LARGEST).any():
         channel = int(np.argmax(reach > _LARGEST))
         raise CompileError(_overflow(op, channel, float(reach[channel])))
     return np.asarray(folded.astype(np.int32))
+
+
+def halvings(x: TensorType, weights: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """How often each channel of a stored layer must be halved, weights and bias, until its accumulators fit 32 bits.
+
+    int64, one a channel: zero but for near-zero weights whose bias fills 32 bits by itself. Operands as of
+    :func:`fold_bias`.
+    """
+    rows = weights.reshape(weights.shape[0], -1).astype(np.float64)
+    counts = np.zeros(len(rows), np.int64)
+    for count in range(1, 32):
+        _, reach = _folded(x, halved(rows, counts).astype(np.int64), halved(stored, counts))
+        counts[reach > _LARGEST] = count
+    return counts
+
+
+def halved(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Levels, channels first, each channel halved as often as ``counts`` says: rounded once, ties to even."""
+    return np.asarray(np.rint(levels / np.exp2(counts).reshape(-1, *[1] * (levels.ndim - 1))))
+
+
+def _folded(x: TensorType, rows: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bias with the input's zero point folded in, and what an accumulator may reach: int64, one a channel."""
+    folded = levels.astype(np.int64) - x.zero_point * rows.sum(axis=1)
+    return folded, np.abs(folded) + 255 * np.abs(rows).sum(axis=1)
 
 
 def check_sum(op: Op, taps: int) -> None:
