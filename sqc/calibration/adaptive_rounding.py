@@ -94,7 +94,8 @@ class AdaptiveRounding:
         """Each column rounded with the errors of those before it made up for, the last of the order first."""
         order = self._order[:, None, :]
         weights = np.take_along_axis(self.weights, order, axis=2)
-        targets, errors, levels = weights.copy(), np.zeros_like(weights), np.zeros_like(weights)
+        targets: Floats = weights.copy()
+        errors, levels = np.zeros_like(weights), np.zeros_like(weights)
         for end in range(weights.shape[2], 0, -_BLOCK):
             start = max(0, end - _BLOCK)
             targets[..., start:end] += errors[..., end:] @ self._carry[:, end:, start:end]
@@ -102,8 +103,9 @@ class AdaptiveRounding:
                 behind = errors[..., k + 1 : end] @ self._carry[:, k + 1 : end, k, None]
                 levels[..., k] = np.clip(np.rint((targets[..., k] + behind[..., 0]) / scales), -self.limit, self.limit)
                 errors[..., k] = weights[..., k] - scales * levels[..., k]
-        np.put_along_axis(targets, order, levels, axis=2)
-        return targets
+        unordered = np.empty_like(levels)
+        np.put_along_axis(unordered, order, levels, axis=2)
+        return unordered
 
     def _descend(self, levels: Floats, scales: Floats) -> Floats:
         """Move one level of an output at a time to where the error is least, until none moves."""
