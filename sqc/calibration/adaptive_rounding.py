@@ -28,12 +28,6 @@ _BLOCK = 64
 _SWEEPS = 16
 
 
-def squared_error(weights: Floats, levels: Floats, scales: Floats, covariance: Floats) -> Floats:
-    """[G, N]: the mean square of what the levels change in each output, but for its mean."""
-    error = weights - scales[..., None] * levels
-    return np.asarray(np.einsum("gnk,gnk->gn", error @ covariance, error))
-
-
 def round_to_nearest(weights: Floats, scales: Floats, limit: int) -> Floats:
     """The level next to each weight, within +-limit."""
     return np.clip(np.rint(weights / scales[..., None]), -limit, limit)
@@ -58,8 +52,9 @@ class AdaptiveRounding:
         self._carry = factor / np.einsum("gkk->gk", factor)[:, None, :]
 
     def error(self, levels: Floats, scales: Floats) -> Floats:
-        """The squared error [G, N] of levels and scales."""
-        return squared_error(self.weights, levels, scales, self.covariance)
+        """[G, N]: the mean square of what the levels change in each output, but for its mean."""
+        change = self.weights - scales[..., None] * levels
+        return np.asarray(np.einsum("gnk,gnk->gn", change @ self.covariance, change))
 
     def levels(self, scales: Floats) -> Floats:
         """Levels [G, N, K] within +-limit whose error is never above that of the nearest ones."""

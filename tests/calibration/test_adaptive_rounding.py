@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqc.calibration.adaptive_rounding import AdaptiveRounding, Floats, damped, round_to_nearest, squared_error
+from sqc.calibration.adaptive_rounding import AdaptiveRounding, Floats, damped, round_to_nearest
 
 seeds = st.integers(0, 2**32 - 1)
 
