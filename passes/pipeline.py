@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from sqc.calibration.ranges import DEFAULT_SEARCH
 from sqc.calibration.settings import RangesLike
@@ -22,7 +23,7 @@ from sqc.passes.fuse_requantize import FuseRequantize
 from sqc.passes.insert_quantization import InsertQuantization
 from sqc.passes.layout_nhwc import LayoutNhwc
 from sqc.passes.pad_channels import PadChannels
-from sqc.passes.quantize_weights import QuantizeWeights
+from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
 from sqc.passes.unfold_qparams import UnfoldQparams
 
@@ -43,15 +44,17 @@ def quantization(
     qparams: Mapping[str, tuple[float, int]],
     exclude: Collection[str] = frozenset(),
     ranges: RangesLike = DEFAULT_SEARCH,
+    rounded: Mapping[str, RoundedLayer] = MappingProxyType({}),
 ) -> tuple[Pass, ...]:
     """From the float graph to the integer graph, in which no bit changes any more.
 
     ``qparams`` maps names of values (:func:`sqc.passes.observed_values`) to scale and zero point; nodes whose source is
     in ``exclude`` stay in float. ``ranges`` give the bits of values, and how weights are quantized.
+    ``rounded`` holds layers whose weights are rounded already (:func:`sqc.weight_rounding.round_weights`).
     """
     return (
         InsertQuantization(qparams, exclude, ranges),
-        QuantizeWeights(exclude, ranges),
+        QuantizeWeights(exclude, ranges, rounded),
         RequantizeConcat(),
         *_INTEGERS,
     )

@@ -59,7 +59,7 @@ def choose_weight_scales(
     rows = weights.reshape(1, -1) if axis is None else np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
     sharing = 1 if groups is None else _sharing(len(rows), groups)
     magnitudes = np.abs(rows.astype(np.float64))
-    limit = 2 ** (bits - 1) - 1
+    limit = largest_level(bits)
     scales = _search(magnitudes.reshape(len(rows) // sharing, -1), search, limit, power_of_two)
     scales = np.maximum(scales, scales.max(initial=0.0) * _WEAKEST_CHANNEL)
     scales = np.where(scales < SMALLEST_NORMAL, 0.125 if power_of_two else DEGENERATE_SCALE, scales)
@@ -72,6 +72,19 @@ def choose_weight_scales(
         scales = np.maximum(scales, np.repeat(least.reshape(-1, sharing).max(axis=1, initial=0.0), sharing))
         scales = next_power_of_two(scales) if power_of_two else scales
     return np.asarray(scales, np.float32)
+
+
+def fits_accumulator(
+    levels: NDArray[np.float64], scales: NDArray[np.float64], bias: NDArray[np.float64], input_scale: float
+) -> NDArray[np.bool_]:
+    """For each channel of levels [N, K] whether `|b_q| + 510 * sum|w_q| <= 2**31 - 1` (see `choose_weight_scales`)."""
+    bound = np.abs(bias) / (input_scale * scales) + 1 + 510 * np.abs(levels).sum(axis=1)
+    return np.asarray(bound <= _INT32_MAX)
+
+
+def largest_level(bits: int) -> int:
+    """The largest level of weights; its negative is the least."""
+    return int(2 ** (bits - 1)) - 1
 
 
 def check_weight_search(name: str) -> None:
