@@ -26,6 +26,7 @@ class ObjectStore:
         tvm = _installed_files("apache-tvm", "apache-tvm-ffi")
         self._cache = open_cache() if tvm else None
         self._toolchain = f"sqc {_SOURCES} tvm {tvm}"
+        self._grown = False
 
     @cached_property
     def versions(self) -> dict[str, str]:
@@ -49,11 +50,12 @@ class ObjectStore:
         if content is None:
             content = kernel.object(symbol)
             self._cache.put(key, content)
+            self._grown = True
         return content
 
     def trim(self) -> None:
-        """Keep the cache within its bounds."""
-        if self._cache:
+        """Keep the cache within its bounds, if anything was added to it."""
+        if self._cache and self._grown:
             self._cache.trim()
 
 
