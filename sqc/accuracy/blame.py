@@ -11,9 +11,10 @@ import numpy as np
 
 from sqc.accuracy.layers import Layer
 from sqc.accuracy.metrics import agreement
-from sqc.accuracy.noise import LayerNoise, Noise, decibels, mean_ratio, measure, outputs_noise
+from sqc.accuracy.noise import LayerNoise, Noise, damage, measure
 from sqc.accuracy.running import named
 from sqc.accuracy.weights import ChannelWeights, channel_weights
+from sqc.accuracy.yardstick import decibels
 from sqc.calibration import Histogram
 from sqc.codegen.build import Progress
 from sqc.ir import Graph
@@ -126,7 +127,7 @@ def blame(
 
     ``graph`` is the float graph that ``quantized`` was made from. ``inputs`` are arrays [samples, ...] of which the
     first ``samples`` are used. With ``requantize`` the gain of excluding the ``mended`` worst layers, one at a time,
-    is measured. ``progress`` counts samples.
+    is measured. ``progress`` counts chunks of samples.
 
     Where an output is a softmax, its operand counts. Raises CompileError if the graphs do not belong together,
     InputError for data that do not fit.
@@ -137,15 +138,14 @@ def blame(
     ranked = sorted(noise.layers, key=lambda layer: -layer.damage)
     total = sum(layer.damage for layer in ranked)
     rows = [_row(layer, noise, total, graph, quantized) for layer in ranked]
-    now = mean_ratio(noise.ends)
     if requantize is not None:
         for i, row in enumerate(rows[:mended]):
             if row.exclude and row.share > 0.0:
-                ends = outputs_noise(graph, requantize(frozenset(row.exclude)), inputs, noise.references, target)
-                rows[i] = replace(row, gain=decibels(mean_ratio(ends)) - decibels(now))
-    first = next(iter(noise.results))
-    agreed = agreement(*(np.concatenate(side[first]) for side in (noise.results, noise.references)))
-    return BlameReport(tuple(rows), decibels(now), agreed, noise.samples)
+                rest = damage(graph, requantize(frozenset(row.exclude)), inputs, noise.yardstick, target)
+                rows[i] = replace(row, gain=decibels(rest) - decibels(noise.damage))
+    first = next(iter(graph.outputs))
+    sides = (np.concatenate([part[first] for part in side]) for side in (noise.outputs, noise.yardstick.references))
+    return BlameReport(tuple(rows), decibels(noise.damage), agreement(*sides), len(next(iter(inputs.values()))))
 
 
 def readers(layer: Layer, layers: Sequence[Layer]) -> tuple[str, ...]:
@@ -153,21 +153,9 @@ def readers(layer: Layer, layers: Sequence[Layer]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node for other in layers if layer.stand in other.reads for node in other.nodes))
 
 
-def parts(noise: LayerNoise) -> tuple[float, float, float]:
-    """The shares of weights, rounding and clipping in a layer's own noise; they add up to one, or all are zero."""
-    own = noise.own.noise
-    if own == 0.0:
-        return 0.0, 0.0, 0.0
-    if noise.layer.owner is not None:
-        return 1.0, 0.0, 0.0
-    whole = max(own, noise.rounding + noise.clipping)
-    rounding, clipping = noise.rounding / whole, noise.clipping / whole
-    return max(0.0, 1.0 - rounding - clipping), rounding, clipping
-
-
 def _row(noise: LayerNoise, measured: Noise, total: float, graph: Graph, quantized: Graph) -> Blame:
     layer = noise.layer
-    weights, rounding, clipping = parts(noise)
+    weights, rounding, clipping = noise.parts
     exclude = layer.nodes if weights >= 0.5 else readers(layer, [other.layer for other in measured.layers])
     quantization = layer.stand.type.quantization
     scale, zero_point = (quantization.scale[0], quantization.zero_point[0]) if quantization else (0.0, 0)

@@ -8,17 +8,17 @@ layer's value in the float network, the noise shows what it does to the outputs 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sqc.accuracy.layers import End, Layer, compared_ends, match
+from sqc.accuracy.layers import Layer, compared_ends, match
 from sqc.accuracy.running import Chunk, FloatNetwork, IntegerNetwork, chunks, load, real, rounded, samples_at_once
+from sqc.accuracy.yardstick import Yardstick
 from sqc.calibration import Histogram
 from sqc.codegen.build import Progress
-from sqc.ir import Graph, rebatch
+from sqc.ir import Graph, Value, rebatch
 
 
 @dataclass
@@ -45,16 +45,16 @@ class LayerNoise:
     """Sums over all samples about one layer.
 
     ``own`` compares the layer's value with the noise that it makes itself, ``cumulative`` with what has come together
-    when all layers up to it are quantized, and ``ends`` the network's outputs with what the layer's own noise does to
-    them; all within the interval that is of use (`Layer.useful`). ``rounding`` and ``clipping`` are the squares of what
-    rounding the float value to the layer's levels changes, inside their range and outside; ``clipped`` counts the
-    values outside. ``shift`` sums the noise up by channel.
+    when all layers up to it are quantized, within the interval that is of use (`Layer.useful`). ``damage`` is what the
+    layer's own noise does to the network's outputs, as noise over signal. ``rounding`` and ``clipping`` are the squares
+    of what rounding the float value to the layer's levels changes, inside their range and outside; ``clipped`` counts
+    the values outside. ``shift`` sums the noise up by channel.
     """
 
     layer: Layer
     own: Power = field(default_factory=Power)
     cumulative: Power = field(default_factory=Power)
-    ends: dict[str, Power] = field(default_factory=dict)
+    damage: float = 0.0
     rounding: float = 0.0
     clipping: float = 0.0
     clipped: int = 0
@@ -63,20 +63,26 @@ class LayerNoise:
     histogram: Histogram = field(default_factory=Histogram.empty)
 
     @property
-    def damage(self) -> float:
-        """Noise over signal at the network's outputs, the mean over them."""
-        return mean_ratio(self.ends)
+    def parts(self) -> tuple[float, float, float]:
+        """The shares of weights, rounding and clipping in the layer's own noise; zeros where there is none."""
+        own = self.own.noise
+        if own == 0.0:
+            return 0.0, 0.0, 0.0
+        if self.layer.owner is not None:
+            return 1.0, 0.0, 0.0
+        whole = max(own, self.rounding + self.clipping)
+        rounding, clipping = self.rounding / whole, self.clipping / whole
+        return max(0.0, 1.0 - rounding - clipping), rounding, clipping
 
 
 @dataclass
 class Noise:
-    """What was measured: all layers, the ends of the integer network, and both networks' results for them."""
+    """What was measured: all layers, and the outputs of the integer network by chunks, with their noise over signal."""
 
     layers: list[LayerNoise]
-    ends: dict[str, Power]
-    results: dict[str, list[np.ndarray]]
-    references: dict[str, list[np.ndarray]]
-    samples: int = 0
+    yardstick: Yardstick
+    outputs: list[dict[str, np.ndarray]]
+    damage: float = 0.0
 
 
 def measure(
@@ -88,40 +94,30 @@ def measure(
 ) -> Noise:
     """Measure the noise of all layers of ``quantized`` on ``inputs`` {input: array of samples}.
 
-    ``graph`` is the float graph that was quantized, after its passes. Raises CompileError if the two do not belong
-    together.
+    ``graph`` is the float graph that was quantized, after its passes. Where an output is a softmax, its operand counts.
+    Raises CompileError if the two do not belong together.
     """
     size = samples_at_once(graph)
     if graph.dynamic_batch:
         graph, quantized = rebatch(graph, size), rebatch(quantized, size)
     layers, ends = match(graph, quantized)
-    networks = FloatNetwork(quantized, layers, ends, target), IntegerNetwork(quantized, layers, ends, target)
-    names = [end.name for end in ends]
-    result = Noise(
-        [LayerNoise(layer, ends={name: Power() for name in names}) for layer in layers],
-        {name: Power() for name in names},
-        {name: [] for name in names},
-        {name: [] for name in names},
-    )
-    total = len(next(iter(inputs.values())))
-    for chunk in chunks(inputs, size):
-        _measure(result, ends, networks, chunk)
-        result.samples += chunk.share[0]
+    network = FloatNetwork(quantized, layers, ends, target)
+    integer = IntegerNetwork(quantized, layers, ends, target)
+    parts = list(chunks(inputs, size))
+    references = [network.ends(network.run(chunk.inputs)) for chunk in parts]
+    result = Noise([*map(LayerNoise, layers)], Yardstick({end.name: end.axis for end in ends}, parts, references), [])
+    for index, chunk in enumerate(parts):
+        _measure(result, network, integer, index, chunk)
         if progress:
-            progress(result.samples, total)
+            progress(index + 1, len(parts))
     return result
 
 
-def _measure(result: Noise, ends: list[End], networks: tuple[FloatNetwork, IntegerNetwork], chunk: Chunk) -> None:
-    network, integer = networks
+def _measure(result: Noise, network: FloatNetwork, integer: IntegerNetwork, index: int, chunk: Chunk) -> None:
     arrays = network.run(chunk.inputs)
-    references = network.ends(arrays)
     together, outputs = integer.run(chunk.inputs)
-    for end in ends:
-        reference, output = (_centred(chunk.real(a[end.name]), end.axis) for a in (references, outputs))
-        result.ends[end.name].add(reference, output - reference)
-        result.references[end.name].append(reference)
-        result.results[end.name].append(output)
+    result.outputs.append({name: chunk.real(array) for name, array in outputs.items()})
+    result.damage += result.yardstick.noise(index, outputs)
     apart = integer.apart(arrays)
     for noise in result.layers:
         layer = noise.layer
@@ -134,21 +130,20 @@ def _measure(result: Noise, ends: list[End], networks: tuple[FloatNetwork, Integ
         _split(noise, signal, rounding)
         noise.shift = noise.shift + chunk.real(own).reshape(-1, own.shape[-1]).sum(axis=0, dtype=np.float64)
         noise.histogram = noise.histogram.merge(Histogram.of(signal, layer.value.name))
-        disturbed = network.ends(arrays, {layer.stand: value + own}) if own.any() else references
-        for end in ends:
-            reference, output = (_centred(chunk.real(a[end.name]), end.axis) for a in (references, disturbed))
-            noise.ends[end.name].add(reference, output - reference)
+        if own.any():
+            disturbed = network.ends(arrays, {layer.stand: value + own})
+            noise.damage += result.yardstick.noise(index, disturbed)
 
 
 def _own(
-    layer: Layer, network: FloatNetwork, arrays: Mapping[object, np.ndarray], integer: np.ndarray, held: np.ndarray
+    layer: Layer, network: FloatNetwork, arrays: Mapping[Value, np.ndarray], integer: np.ndarray, held: np.ndarray
 ) -> np.ndarray:
     """The noise that a layer makes itself. Where a range is shared, its rounding is the concatenation's."""
     if layer.integer_ops[-1].kind == "concat":
-        return held - arrays[layer.stand]
+        return np.asarray(held - arrays[layer.stand])
     exact = network.alone(layer.stand, {read: rounded(arrays[read], read) for read in layer.reads})
     exact = rounded(exact, layer.stand) if layer.owner else exact
-    return np.clip(integer, *layer.useful) - np.clip(exact, *layer.useful)
+    return np.asarray(np.clip(integer, *layer.useful) - np.clip(exact, *layer.useful))
 
 
 def _split(noise: LayerNoise, signal: np.ndarray, rounding: np.ndarray) -> None:
@@ -164,42 +159,20 @@ def _split(noise: LayerNoise, signal: np.ndarray, rounding: np.ndarray) -> None:
     noise.rounding += energy(rounding) - clipping
 
 
-def _centred(array: np.ndarray, axis: int | None) -> np.ndarray:
-    return array if axis is None else array - array.mean(axis=axis, keepdims=True)
-
-
-def outputs_noise(
-    graph: Graph,
-    quantized: Graph,
-    inputs: Mapping[str, np.ndarray],
-    references: Mapping[str, Sequence[np.ndarray]],
-    target: str = "native",
-) -> dict[str, Power]:
-    """The noise at the ends of another quantization of ``graph``, against the ``references`` that `measure` left."""
+def damage(
+    graph: Graph, quantized: Graph, inputs: Mapping[str, np.ndarray], yardstick: Yardstick, target: str = "native"
+) -> float:
+    """Noise over signal at the outputs of another quantization of ``graph``, on the inputs of the yardstick."""
     size = samples_at_once(graph)
     if graph.dynamic_batch:
         graph, quantized = rebatch(graph, size), rebatch(quantized, size)
-    ends = compared_ends(graph, quantized)
-    model = load(replace(quantized, outputs={name: stand for name, _, stand, _ in ends}), target)
-    result = {name: Power() for name, *_ in ends}
+    stands = {name: stand for name, _, stand, _ in compared_ends(graph, quantized)}
+    model = load(replace(quantized, outputs=stands), target)
+    total = 0.0
     for index, chunk in enumerate(chunks(inputs, size)):
-        outputs = model.run(chunk.inputs)
-        for name, _, stand, axis in ends:
-            reference = references[name][index]
-            result[name].add(reference, _centred(chunk.real(real(outputs[name], stand)), axis) - reference)
-    return result
-
-
-def mean_ratio(ends: Mapping[str, Power]) -> float:
-    """Noise over signal, the mean over the ends."""
-    return float(np.mean([power.ratio for power in ends.values()]))
-
-
-def decibels(ratio: float) -> float:
-    """Signal over noise in decibels, from noise over signal."""
-    if ratio <= 0.0:
-        return math.inf
-    return -10.0 * math.log10(ratio) if ratio < math.inf else -math.inf
+        outputs = {name: real(array, stands[name]) for name, array in model.run(chunk.inputs).items()}
+        total += yardstick.noise(index, outputs)
+    return total
 
 
 def energy(array: np.ndarray) -> float:

@@ -65,7 +65,7 @@ def named(
 
 
 def samples_at_once(graph: Graph) -> int:
-    """The samples for which all values of ``graph`` stay within a bound on memory together; its batch if it is fixed."""
+    """The samples for which all values of ``graph`` stay within a bound on memory; its batch if fixed."""
     size = graph.inputs[0].type.shape[0]
     if not graph.dynamic_batch:
         return size
@@ -154,7 +154,7 @@ def levels(array: np.ndarray, value: Value) -> np.ndarray:
     if value.type.quantization is None:
         return array
     zero_point = value.type.zero_point
-    t = array / np.float32(value.type.scale)
+    t: np.ndarray = array / np.float32(value.type.scale)
     np.rint(t, out=t)
     t += np.float32(zero_point)
     np.clip(t, 0, 255, out=t)
@@ -174,3 +174,13 @@ def real(array: np.ndarray, value: Value) -> np.ndarray:
 def rounded(array: np.ndarray, value: Value) -> np.ndarray:
     """Real numbers as ``value`` can hold them."""
     return real(levels(array, value), value)
+
+
+def predict(model: Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs {name: array [samples, ...]} of a model for all samples, in its first batch size."""
+    size = model.inputs[0].shape[0] if model.inputs[0].shape else 1
+    parts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in model.outputs}
+    for chunk in chunks(inputs, size):
+        for name, array in model.run(chunk.inputs).items():
+            parts[name].append(chunk.real(array))
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -90,7 +90,9 @@ def every_kind(
     graph: Graph, quantized: Graph, calibration: Calibration, random: np.random.Generator, count: int = 1
 ) -> list[Spoiled]:
     """``count`` layers spoiled in each way."""
-    nodes, values = layers(quantized), [value.name for value in observed_values(graph)]
+    nodes = layers(quantized)
+    shared = {operand.name for op in graph.ops if op.kind == "concat" for operand in op.operands}
+    values = [value.name for value in observed_values(graph) if value.name not in shared]  # those take another's range
     result = []
     for kind, spoil in KINDS.items():
         for node in random.choice(nodes, min(count, len(nodes)), replace=False).tolist():
