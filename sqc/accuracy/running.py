@@ -10,6 +10,7 @@ import numpy as np
 from sqc.accuracy.layers import End, Layer, Part, integer_parts
 from sqc.codegen.build import Build, build_program
 from sqc.codegen.library import build_library
+from sqc.codegen.objects import ObjectStore
 from sqc.errors import InputError
 from sqc.ir import Graph, Value
 from sqc.passes import pipeline
@@ -36,9 +37,9 @@ class Chunk:
         return array[: len(array) * count // size]
 
 
-def load(graph: Graph, target: str) -> Model:
-    """A graph as it is, compiled and loaded on all cores."""
-    build = Build(Target.parse(target))
+def load(graph: Graph, target: str, store: ObjectStore | None = None) -> Model:
+    """A graph as it is, compiled and loaded on all cores. A ``store`` serves many graphs."""
+    build = Build(Target.parse(target), store=store or ObjectStore())
     program = build_program(pipeline.run(pipeline.FUSION, graph), build)
     return load_bytes(build_library(build.plan([program], graph.name)), threads=0)
 
@@ -88,8 +89,9 @@ class FloatNetwork:
 
     def __init__(self, quantized: Graph, layers: Sequence[Layer], ends: Sequence[End], target: str) -> None:
         self._inputs = {value.name: value for value in quantized.inputs}
-        self._layers = [(layer.stand, _Runner(layer.part, target)) for layer in layers]
-        self._ends = [(end.name, _Runner(end.part, target)) for end in ends]
+        store = ObjectStore()
+        self._layers = [(layer.stand, _Runner(layer.part, target, store)) for layer in layers]
+        self._ends = [(end.name, _Runner(end.part, target, store)) for end in ends]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The values of all layers."""
@@ -112,9 +114,9 @@ class FloatNetwork:
 
 
 class _Runner:
-    def __init__(self, part: Part, target: str) -> None:
+    def __init__(self, part: Part, target: str, store: ObjectStore) -> None:
         self._part = part
-        self._model = load(part.graph, target) if part.graph.ops else None
+        self._model = load(part.graph, target, store) if part.graph.ops else None
 
     def reads(self, values: Collection[Value]) -> bool:
         return any(value in values for value in self._part.feeds.values())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sqc.accuracy.blame import Blame
 from sqc.calibration import Calibration
 from sqc.calibration.qparams import choose_qparams
 from sqc.ir import Graph, Op, Value
@@ -21,9 +22,13 @@ class Spoiled:
     """A quantized graph with a defect, and where: the node of a spoiled layer, or the value of a spoiled range."""
 
     kind: str
-    quantized: Graph
+    quantized: Graph = field(repr=False)
     node: str = ""
     value: str = ""
+
+    def hits(self, layer: Blame) -> bool:
+        """Whether this is the layer."""
+        return self.value == layer.value if self.value else self.node in layer.nodes
 
 
 def spoiled_range(graph: Graph, calibration: Calibration, value: str, factor: float) -> Graph:
@@ -86,21 +91,18 @@ RANGES = {"narrow range": 1 / 16, "wide range": 64.0}
 """Defects of an activation's range, by name: its factor."""
 
 
-def every_kind(
-    graph: Graph, quantized: Graph, calibration: Calibration, random: np.random.Generator, count: int = 1
-) -> list[Spoiled]:
-    """``count`` layers spoiled in each way."""
-    nodes = layers(quantized)
-    shared = {operand.name for op in graph.ops if op.kind == "concat" for operand in op.operands}
-    values = [value.name for value in observed_values(graph) if value.name not in shared]  # those take another's range
-    result = []
-    for kind, spoil in KINDS.items():
-        for node in random.choice(nodes, min(count, len(nodes)), replace=False).tolist():
-            result.append(Spoiled(kind, spoil(quantized, node), node=node))
-    for kind, factor in RANGES.items():
-        for value in random.choice(values, min(count, len(values)), replace=False).tolist():
-            result.append(Spoiled(kind, spoiled_range(graph, calibration, value, factor), value=value))
-    return result
+def spoiled(
+    kind: str, graph: Graph, quantized: Graph, calibration: Calibration, random: np.random.Generator
+) -> Iterator[Spoiled]:
+    """All layers or ranges spoiled in one way, one at a time, in random order; ``graph`` is float, after its passes."""
+    if kind in KINDS:
+        for node in random.permutation(np.array(layers(quantized), dtype=object)):
+            yield Spoiled(kind, KINDS[kind](quantized, node), node=node)
+        return
+    shared = {operand for op in graph.ops if op.kind == "concat" for operand in op.operands}
+    own = [value.name for value in observed_values(graph) if value not in shared]  # the rest take another's
+    for value in random.permutation(np.array(own, dtype=object)):
+        yield Spoiled(kind, spoiled_range(graph, calibration, value, RANGES[kind]), value=value)
 
 
 def _find(quantized: Graph, node: str) -> tuple[Op, tuple[Op, Value]]:
