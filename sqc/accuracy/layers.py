@@ -93,8 +93,11 @@ class End:
 def match(graph: Graph, quantized: Graph) -> tuple[list[Layer], list[End]]:
     """Cut both graphs into layers, in order, and find the ends.
 
-    ``graph`` is the float graph that was quantized. Raises CompileError if the quantized graph is of another model.
+    ``graph`` is the float graph that was quantized. Raises CompileError if the quantized graph is of another model, or
+    all in float.
     """
+    if not any(op.result.type.dtype == "uint8" for op in quantized.ops):
+        raise CompileError(f"graph '{quantized.name}' computes in float alone: there is nothing to hold against float")
     stands = _stands(graph, quantized)
     if not stands or set(graph.outputs) != set(quantized.outputs):
         raise CompileError(
