@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqc.errors import CompileError
 from sqc.ir import Builder, Graph, Op, Value
-from sqc.passes.rounding import CLAMPS, MATRIX, MOVEMENT, useful_range
+from sqc.passes.rounding import CLAMPS, MATRIX, MOVEMENT, place, useful_range
 
 _INTEGER_MATRIX = ("qconv2d", "qfully_connected")
 
@@ -104,14 +104,14 @@ def match(graph: Graph, quantized: Graph) -> tuple[list[Layer], list[End]]:
             f"the quantized graph '{quantized.name}' was not made from '{graph.name}': its roundings are not named "
             "after values of that model; give the model that was quantized"
         )
-    owners = _owners(quantized, stands)
+    owners, placement = _owners(quantized, stands), place(graph)
     layers = []
     for op in quantized.ops:
         if op.result in stands:
             value = stands[op.result]
             integer_ops, reads = _between(quantized, op.result, stands.keys() - {op.result})
             part = _part(graph, value, {stands[read]: read for read in reads if read in stands}, quantized)
-            useful, owner = useful_range(graph, value), owners.get(op.result)
+            useful, owner = useful_range(graph, value, placement), owners.get(op.result)
             layers.append(Layer(op.result, value, reads, integer_ops, part, useful, owner))
     ends = []
     for name, value, stand, axis in compared_ends(graph, quantized):

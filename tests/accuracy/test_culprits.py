@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_small_networks(small: Case, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS, *RANGES])
 @pytest.mark.parametrize("name", MODELS)
-def test_real_models(zoo: ModuleType, name: str, kind: str) -> None:
+def test_real_models(test_data: Path, zoo: ModuleType, name: str, kind: str) -> None:
     model = zoo.ZOO[name]
     graph = sqc.import_onnx(model.path)
     calibration = sqc.calibrate(graph, [model.inputs("calib", 32)])
