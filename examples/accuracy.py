@@ -28,7 +28,7 @@ from rich.progress import Progress
 from zoo import ZooModel, choose
 
 import sqc
-from sqc.bench.accuracy import relative_error
+from sqc.accuracy.metrics import relative_error
 from sqc.bench.measure import interleave
 from sqc.bench.peers import Runner, load_peer
 from sqc.bench.static_model import static_model

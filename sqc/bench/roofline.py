@@ -1,6 +1,6 @@
-"""A profile as one HTML page: a roofline plot, and the tables. Needs matplotlib (``pip install 'sqc[report]'``).
+"""The roofline plot of a profile. Needs matplotlib (``pip install 'sqc[report]'``).
 
-The plot is that of Williams, Waterman & Patterson, "Roofline: an insightful visual performance model for multicore
+It is that of Williams, Waterman & Patterson, "Roofline: an insightful visual performance model for multicore
 architectures" (2009): what a kernel reaches over how much it computes for each byte.
 """
 
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence, Set
-from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
 from sqc.bench.profile import COMPUTE, KernelTime, Profile, arithmetic
-from sqc.bench.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,15 +23,6 @@ NAME_LENGTH = 24
 
 # Told apart with any colour vision (Okabe & Ito).
 _COLOURS = {COMPUTE: "#0072B2", "L1": "#009E73", "L2": "#E69F00", "L3": "#D55E00", "memory": "#CC79A7"}
-
-_STYLE = """
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; color: #222; }
-svg { width: 100%; height: auto; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
-th, td { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-"""
 
 
 def figure(profile: Profile) -> Figure:
@@ -152,22 +141,3 @@ def svg(profile: Profile) -> str:
         figure(profile).savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
-
-
-def page(profile: Profile, title: str, tables: Sequence[Table]) -> str:
-    """The whole page, which refers to nothing outside: the plot and the tables."""
-    parts = [f"<h1>{escape(title)}</h1>", svg(profile), *map(_table, tables)]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    rows = "\n".join(f"<tr>{_cells(table, row)}</tr>" for row in table.rows)
-    heading = f"<h2>{escape(table.heading)}</h2>"
-    return f'{heading}\n<div class="scroll"><table><tr>{head}</tr>\n{rows}\n</table></div>'
-
-
-def _cells(table: Table, row: Sequence[str]) -> str:
-    names = ["number" if column in table.right else "text" for column in table.columns]
-    return "".join(f'<td class="{name}">{escape(text)}</td>' for name, text in zip(names, row, strict=True))

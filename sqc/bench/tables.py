@@ -1,25 +1,14 @@
-"""Limits and profiles as tables of text, for the terminal and for HTML."""
+"""Limits and profiles as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqc.bench.compare import OWN
 from sqc.bench.limits import Limits
 from sqc.bench.profile import COMPUTE, Bound, Profile
 from sqc.codegen.plan import Work
-
-
-@dataclass(frozen=True)
-class Table:
-    """A heading, the names of columns, rows; the columns named in ``right`` hold numbers. The last row may be a sum."""
-
-    heading: str
-    columns: tuple[str, ...]
-    right: tuple[str, ...]
-    rows: Sequence[Sequence[str]]
-    summed: bool = False
+from sqc.page import Table
 
 
 def limits_table(limits: Limits) -> Table:

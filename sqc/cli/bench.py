@@ -171,12 +171,13 @@ def show_profile(
     for table in tables:
         ui.show(table)
     if html:
-        from sqc.bench.roofline import page
+        from sqc.bench.roofline import svg
+        from sqc.page import page
 
         batch = next(iter(sample.values())).shape[0]
         title = f"{name}, batch {batch}, {threads} thread(s), {machine()['processor']}"
         with files.replacing(html) as temporary:
-            temporary.write_text(page(result, title, tables), encoding="utf-8")
+            temporary.write_text(page(title, [svg(result), *tables]), encoding="utf-8")
         ui.say(f"wrote {html}")
     return result.to_dict()
 

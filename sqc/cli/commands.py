@@ -10,7 +10,9 @@ import click
 import sqc
 from sqc.errors import SqcError
 
-COMMANDS = ("compile", "run", "bench", "tune", "inspect", "calibrate", "merge", "export", "opt", "cache")
+COMMANDS = (
+    "compile", "run", "compare", "blame", "bench", "tune", "inspect", "calibrate", "merge", "export", "opt", "cache",
+)  # fmt: skip
 
 EXTRAS = {
     "bench": ("onnxruntime", "openvino", "nncf"),

@@ -12,6 +12,7 @@ import click
 from sqc.errors import CalibrationError, InputError
 
 if TYPE_CHECKING:
+    from sqc.accuracy.mixed import MixedPrecision
     from sqc.calibration import Calibration, Ranges
     from sqc.ir import Graph
     from sqc.passes.base import Pass
@@ -45,6 +46,9 @@ ranges_option = click.option(
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
+@click.option("--max-drop", type=click.FloatRange(0), help="Keep within so many points of float, by layers in float.")
+@click.option("--eval-data", type=INPUT, help="Inputs that judge --max-drop; default: held back from calibration.")
+@click.option("--labels", type=INPUT, help="Classes of --eval-data: points of top-1, not of agreement with float.")
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, whose tiles go before the model's choice.")
 @click.option("--require-int8", is_flag=True, help="Fail, with a list, if layers or roundings remain in float.")
 @click.option("--print-after", multiple=True, metavar="PASS", help="Print the graph after this pass; repeatable.")
@@ -59,6 +63,9 @@ def command(
     batch: tuple[int, ...],
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
+    max_drop: float | None,
+    eval_data: Path | None,
+    labels: Path | None,
     records: Path | None,
     require_int8: bool,
     print_after: tuple[str, ...],
@@ -67,6 +74,7 @@ def command(
     """Compile MODEL (.onnx, or a graph as text: .sqc) to one shared library of int8 kernels."""
     import sqc
     from sqc.cli import files, ui
+    from sqc.cli.mixed import Goal, meet, print_mixed
     from sqc.cli.report import print_report
     from sqc.compiler import is_quantized
     from sqc.schedules import Target
@@ -77,7 +85,16 @@ def command(
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
     calibration: Calibration | None = None
-    if not as_float and not is_quantized(graph):
+    mixed: MixedPrecision | None = None
+    if max_drop is not None:
+        if as_float or is_quantized(graph):
+            raise InputError("--max-drop chooses what stays in float: give a float model, and leave --float out")
+        goal = Goal(max_drop, eval_data, labels)
+        calibration, mixed = meet(goal, graph, calibration_data, saved, target, batch, rules, exclude, records)
+        exclude = (*exclude, *mixed.exclude)
+    elif eval_data or labels:
+        raise InputError("--eval-data and --labels judge --max-drop: give that too")
+    elif not as_float and not is_quantized(graph):
         calibration = make_calibration(graph, calibration_data, saved, exclude)
     elif calibration_data or saved:
         why = "--float needs none" if as_float else f"{model} is quantized already"
@@ -97,8 +114,11 @@ def command(
         )
     compiled.save(output)
     if report_path:
-        files.write_json(report_path, compiled.report.to_dict())
+        found = {"mixed_precision": mixed.to_dict()} if mixed else {}
+        files.write_json(report_path, {**compiled.report.to_dict(), **found})
     print_report(compiled.report)
+    if mixed:
+        print_mixed(mixed)
     ui.say(f"wrote {output} ({ui.kilobytes(output.stat().st_size)})")
 
 

@@ -85,9 +85,22 @@ def calibration_batches(path: Path, graph: Graph) -> list[dict[str, np.ndarray]]
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{path}: the inputs differ in their number of samples: {lengths}")
+    return batches(arrays, graph)
+
+
+def batches(arrays: Mapping[str, np.ndarray], graph: Graph) -> list[dict[str, np.ndarray]]:
+    """Arrays of many samples in pieces that suit ``graph``."""
     step = CALIBRATION_CHUNK if graph.dynamic_batch else max(1, *(value.type.shape[0] for value in graph.inputs))
-    count = next(iter(lengths.values()))
+    count = len(next(iter(arrays.values())))
     return [{name: a[start : start + step] for name, a in arrays.items()} for start in range(0, count, step)]
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The only array of a file, of integers [samples]. Raises InputError for any other."""
+    labels = read_arrays(path, ["labels"])["labels"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise InputError(f"{path} must hold one integer for each sample, not {labels.dtype.name}{list(labels.shape)}")
+    return labels
 
 
 def warn_of_damage(path: Path, lines: Sequence[int]) -> None:

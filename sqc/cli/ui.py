@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
-    from sqc.bench.tables import Table as Content
+    from sqc.page import Table as Content
 
 PIPE_WIDTH = 200
 

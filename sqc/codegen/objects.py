@@ -26,6 +26,7 @@ class ObjectStore:
         tvm = _installed_files("apache-tvm", "apache-tvm-ffi")
         self._cache = open_cache() if tvm else None
         self._toolchain = f"sqc {_SOURCES} tvm {tvm}"
+        self._trimmed = False
 
     @cached_property
     def versions(self) -> dict[str, str]:
@@ -49,12 +50,14 @@ class ObjectStore:
         if content is None:
             content = kernel.object(symbol)
             self._cache.put(key, content)
+            self._trimmed = False
         return content
 
     def trim(self) -> None:
-        """Keep the cache within its bounds."""
-        if self._cache:
+        """Keep the cache within its bounds, unless nothing was added since the last time."""
+        if self._cache and not self._trimmed:
             self._cache.trim()
+            self._trimmed = True
 
 
 @cache

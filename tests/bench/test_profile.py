@@ -23,6 +23,7 @@ from sqc.bench.static_model import static_model
 from sqc.bench.tables import depthwise_table, kernels_table, limits_table
 from sqc.codegen.plan import Tensor, Work
 from sqc.errors import InputError
+from sqc.page import page
 from sqc.report import Remark, Report, Row
 from sqc.schedules import Target
 from tests.test_compiler import images, network
@@ -182,11 +183,11 @@ def test_tables(profiled: Profile) -> None:
 
 def test_a_page_that_needs_nothing_else(profiled: Profile) -> None:
     pytest.importorskip("matplotlib")
-    from sqc.bench.roofline import page, svg
+    from sqc.bench.roofline import svg
 
     assert svg(profiled) == svg(profiled)
     ElementTree.fromstring(svg(profiled))
-    text = page(profiled, "a <model>", [kernels_table(profiled)])
+    text = page("a <model>", [svg(profiled), kernels_table(profiled)])
     assert text.startswith("<!DOCTYPE html>") and "a &lt;model&gt;" in text
     assert not re.search(r"(src|href)=.https?:", text)
     for kernel in profiled.kernels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sqc.bench.accuracy import agreement, relative_error, scores, top1
+from sqc.accuracy.metrics import agreement, relative_error, scores, top1
 
 SCORES = np.array([[0, 1, 0], [3, 1, 2], [0, 0, 5], [1, 0, 0]], np.float32)
 
