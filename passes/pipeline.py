@@ -15,6 +15,7 @@ from sqc.passes.base import Notes, Pass
 from sqc.passes.canonicalize import Canonicalize
 from sqc.passes.dead_code import DeadCode
 from sqc.passes.eliminate_pairs import EliminatePairs
+from sqc.passes.equalize import Equalize
 from sqc.passes.fold_batch_norm import FoldBatchNorm
 from sqc.passes.fold_constants import FoldConstants
 from sqc.passes.fold_qparams import FoldQparams
@@ -48,12 +49,28 @@ def quantization(
 
     ``qparams`` maps names of values (:func:`sqc.passes.observed_values`) to scale and zero point; nodes whose source is
     in ``exclude`` stay in float. ``ranges`` give the bits of values, and how weights are quantized.
-    ``rounded`` holds layers whose weights are rounded already (:func:`sqc.weight_rounding.round_weights`).
+    ``rounded`` holds layers whose weights are rounded already (:func:`sqc.refine.refine_layers`).
     """
+    return (*rounding(qparams, exclude, ranges), *integer(exclude, ranges, rounded))
+
+
+def rounding(
+    qparams: Mapping[str, tuple[float, int]],
+    exclude: Collection[str] = frozenset(),
+    ranges: RangesLike = DEFAULT_SEARCH,
+) -> tuple[Pass, ...]:
+    """The first part of :func:`quantization`: activations are rounded, and all is computed in float still."""
+    return (InsertQuantization(qparams, exclude, ranges), RequantizeConcat())
+
+
+def integer(
+    exclude: Collection[str] = frozenset(),
+    ranges: RangesLike = DEFAULT_SEARCH,
+    rounded: Mapping[str, RoundedLayer] = MappingProxyType({}),
+) -> tuple[Pass, ...]:
+    """The second part of :func:`quantization`: weights are rounded, and integers take over."""
     return (
-        InsertQuantization(qparams, exclude, ranges),
         QuantizeWeights(exclude, ranges, rounded),
-        RequantizeConcat(),
         FoldQparams(),
         FoldConstants(),
         EliminatePairs(),
@@ -75,6 +92,7 @@ PASSES: dict[str, Pass] = {
         FoldBatchNorm(),
         AbsorbPad(),
         LayoutNhwc(),
+        Equalize(),
         InsertQuantization(),
         QuantizeWeights(),
         RequantizeConcat(),

@@ -43,6 +43,7 @@ ranges_option = click.option(
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
+@click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, whose tiles go before the model's choice.")
@@ -56,6 +57,7 @@ def command(
     output: Path | None,
     target: str,
     batch: tuple[int, ...],
+    preset: str,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     records: Path | None,
@@ -67,10 +69,12 @@ def command(
     from sqc.cli import files, ui
     from sqc.cli.report import print_report
     from sqc.compiler import is_quantized
+    from sqc.recipe import recipe_of
     from sqc.schedules import Target
 
     output = output or model.with_suffix(".so")
     rules = parse_ranges(ranges)
+    recipe = recipe_of(preset)
     Target.parse(target)
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
@@ -86,6 +90,7 @@ def command(
             calibration,
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
+            preset=recipe,
             ranges=rules,
             exclude=exclude,
             records=files.read_records(records),
