@@ -16,6 +16,7 @@ from sqc.passes.canonicalize import Canonicalize
 from sqc.passes.contract_types import ContractTypes
 from sqc.passes.dead_code import DeadCode
 from sqc.passes.eliminate_pairs import EliminatePairs
+from sqc.passes.equalize import Equalize
 from sqc.passes.fold_batch_norm import FoldBatchNorm
 from sqc.passes.fold_constants import FoldConstants
 from sqc.passes.fold_qparams import FoldQparams
@@ -50,12 +51,28 @@ def quantization(
 
     ``qparams`` maps names of values (:func:`sqc.passes.observed_values`) to scale and zero point; nodes whose source is
     in ``exclude`` stay in float. ``ranges`` give the bits of values, and how weights are quantized.
-    ``rounded`` holds layers whose weights are rounded already (:func:`sqc.weight_rounding.round_weights`).
+    ``rounded`` holds layers whose weights are rounded already (:func:`sqc.refine.refine_layers`).
     """
+    return (*rounding(qparams, exclude, ranges), *integer(exclude, ranges, rounded))
+
+
+def rounding(
+    qparams: Mapping[str, tuple[float, int]],
+    exclude: Collection[str] = frozenset(),
+    ranges: RangesLike = DEFAULT_SEARCH,
+) -> tuple[Pass, ...]:
+    """The first part of :func:`quantization`: activations are rounded, and all is computed in float still."""
+    return (InsertQuantization(qparams, exclude, ranges), RequantizeConcat())
+
+
+def integer(
+    exclude: Collection[str] = frozenset(),
+    ranges: RangesLike = DEFAULT_SEARCH,
+    rounded: Mapping[str, RoundedLayer] = MappingProxyType({}),
+) -> tuple[Pass, ...]:
+    """The second part of :func:`quantization`: weights are rounded, and integers take over."""
     return (
-        InsertQuantization(qparams, exclude, ranges),
         QuantizeWeights(exclude, ranges, rounded),
-        RequantizeConcat(),
         *_INTEGERS,
     )
 
@@ -82,6 +99,7 @@ PASSES: dict[str, Pass] = {
         FoldBatchNorm(),
         AbsorbPad(),
         LayoutNhwc(),
+        Equalize(),
         InsertQuantization(),
         QuantizeWeights(),
         ContractTypes(),

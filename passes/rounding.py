@@ -21,6 +21,9 @@ MOVEMENT = ("reshape", "transpose", "slice", "pad")
 """Kinds that copy elements; they run on whatever type their operand has."""
 
 MATRIX = ("conv2d", "fully_connected")
+"""Kinds with weights."""
+
+SUMS = (*MATRIX, "average_pool", "reduce_mean")
 """Kinds whose accumulators may go to float without being rounded to eight bits."""
 
 FLOAT_ONLY = {
@@ -46,8 +49,8 @@ INPUT = "input"
 
 _LAST = "only float ops and outputs read it"
 
-_ROUNDING = ("add", "sub", "mul", "concat", "average_pool", "reduce_mean", *TABLES)
-_QUANTIZABLE = (*MATRIX, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
+_ROUNDING = ("add", "sub", "mul", "concat", *TABLES)
+_QUANTIZABLE = (*SUMS, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
 
 
 @dataclass(frozen=True)
@@ -260,6 +263,6 @@ def _precision(op: Op, reasons: Mapping[Value, str], eight_bits: Collection[Valu
         return f"float: {reasons[op.result]}"
     if op.result in eight_bits:
         return "int8"
-    if op.kind in MATRIX:
+    if op.kind in SUMS:
         return "int8, its accumulators go to float"
     return f"float: {_LAST}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
     from sqc.lowering import lower as lower
+    from sqc.recipe import Recipe as Recipe
     from sqc.runtime import Model as Model
     from sqc.runtime import load as load
     from sqc.tuning import tune as tune
@@ -37,6 +38,7 @@ _LAZY = {
     "load": "sqc.runtime",
     "lower": "sqc.lowering",
     "Model": "sqc.runtime",
+    "Recipe": "sqc.recipe",
     "quantize": "sqc.compiler",
     "tune": "sqc.tuning",
 }

@@ -18,6 +18,9 @@ from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
 from sqc.passes.choose_parameters import choose_parameters
+from sqc.passes.equalize import Equalize
+from sqc.passes.quantize_weights import RoundedLayer
+from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
 from sqc.report import Report, report_of, work_by_result
 from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
@@ -79,21 +82,29 @@ def quantize(
     graph: Graph,
     calibration: Calibration | None = None,
     *,
+    preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
+    target: str = "native",
     notes: Notes | None = None,
     after: AfterPass | None = None,
+    progress: Progress | None = None,
 ) -> Graph:
     """The integer graph of a float one: activations u8, weights s8 per channel.
 
-    ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and names, see
-    :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model that
-    brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes neither a
-    calibration nor ``exclude``.
+    ``preset`` is how much is done to stay near the float model: ``fast`` rounds each number by itself, ``accurate``
+    corrects biases, ``best`` also evens out channels and rounds weights adaptively; or a :class:`sqc.Recipe`. The last
+    two run the model on the inputs that the calibration keeps, compiled for ``target``; ``progress`` then counts
+    layers. How fast a compiled model runs does not depend on the preset. ``ranges`` tell how ranges are chosen: the
+    name of a search, settings, or rules for kinds of ops and names, see :class:`sqc.calibration.Ranges`. Nodes in
+    ``exclude`` (names of the model's nodes) stay in float. A model that brings its own quantization (QuantizeLinear)
+    keeps it, and what it rounds nowhere stays in float; it takes neither a calibration nor ``exclude``.
 
-    Raises CalibrationError if the calibration is of another model, or there is none for a float model; CompileError
-    for an unknown node in ``exclude``, or options that a quantized model does not take.
+    Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
+    missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
+    quantized model does not take.
     """
+    recipe = recipe_of(preset)
     notes = Notes() if notes is None else notes
     exclude = known_nodes(graph, exclude)
     if is_quantized(graph):
@@ -106,8 +117,22 @@ def quantize(
         raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     ranges = Ranges.of(ranges)
+    inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
+    if recipe.equalize:
+        from sqc.calibrating import calibrate
+        from sqc.refine import channel_extremes
+
+        equalize = Equalize(channel_extremes(graph, inputs, target))
+        graph = pipeline.run((equalize,), graph, notes, after=after)
+        if notes.of(equalize.name):  # other ranges than those that were calibrated
+            calibration = calibrate(graph, [inputs], exclude=exclude, target=target)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
-    return pipeline.run(pipeline.quantization(qparams, exclude, ranges), graph, notes, after=after)
+    rounded: Mapping[str, RoundedLayer] = {}
+    if recipe.refines:
+        from sqc.refine import refine_layers
+
+        rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
+    return pipeline.run(pipeline.quantization(qparams, exclude, ranges, rounded), graph, notes, after=after)
 
 
 def export_qdq(graph: Graph) -> onnx.ModelProto:
@@ -131,6 +156,7 @@ def compile(
     *,
     target: str = "native",
     batch: int | Sequence[int] = 1,
+    preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     records: str | os.PathLike[str] | Records | None = None,
@@ -143,9 +169,10 @@ def compile(
     ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, a graph that brings its own
     quantization, or a float graph alone, which is then compiled in float. ``batch`` is the leading dimension, or
     several, of which the library holds a variant each over the same weights. ``records`` is a file of tuning records
-    (see :func:`sqc.tune`), whose tiles go before the model's choice. With ``require_int8`` matrix ops in float, and
-    roundings that fused with no integer op, are an error that lists them. ``after`` sees the graph after every pass;
-    ``progress`` counts kernels.
+    (see :func:`sqc.tune`), whose tiles go before the model's choice. ``preset``, ``ranges`` and ``exclude`` are those
+    of :func:`quantize`. With ``require_int8`` matrix ops in float, and roundings that fused with no integer op, are an
+    error that lists them. ``after`` sees the graph after every pass; ``progress`` counts layers that are refined, then
+    kernels.
 
     Raises CompileError if an op has no kernel for the target, or for the sake of ``require_int8``, GraphError if the
     model fixes another batch, or RecordsError for unreadable records.
@@ -154,7 +181,7 @@ def compile(
 
     chosen = Target.parse(target)
     notes = Notes()
-    graph = _quantized(graph, calibration, ranges, exclude, notes, after)
+    graph = _quantized(graph, calibration, preset, ranges, exclude, target, notes, after, progress)
     if require_int8:
         check_int8(graph, notes)
     pairs = surviving_pairs(graph, notes)
@@ -176,26 +203,40 @@ def fused_variants(
     calibration: Calibration | None = None,
     *,
     batch: int | Sequence[int] = 1,
+    preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
 ) -> list[Graph]:
     """The graphs whose ops :func:`compile` makes kernels for, one for each batch size. Raises like it."""
-    graph = _quantized(graph, calibration, ranges, exclude, Notes(), None)
+    graph = _quantized(graph, calibration, preset, ranges, exclude, "native", Notes(), None, None)
     return _variants(pipeline.run(pipeline.FUSION, graph), batch)
 
 
 def _quantized(
     graph: Graph,
     calibration: Calibration | None,
+    preset: Preset,
     ranges: RangesLike,
     exclude: Iterable[str],
+    target: str,
     notes: Notes,
     after: AfterPass | None,
+    progress: Progress | None,
 ) -> Graph:
     """What is compiled: the quantized graph, or the float one where there is no calibration."""
     verify(graph)
     if calibration is not None or is_quantized(graph):
-        return quantize(graph, calibration, ranges=ranges, exclude=exclude, notes=notes, after=after)
+        return quantize(
+            graph,
+            calibration,
+            preset=preset,
+            ranges=ranges,
+            exclude=exclude,
+            target=target,
+            notes=notes,
+            after=after,
+            progress=progress,
+        )
     return pipeline.run(pipeline.FLOAT, graph, notes, after=after)
 
 
@@ -205,6 +246,22 @@ def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:
     if not sizes or any(size < 1 for size in sizes):
         raise CompileError(f"batch must be one or more positive numbers, not {batch!r}")
     return [_for_batch(graph, size, sizes) for size in sizes]
+
+
+def _kept_inputs(graph: Graph, calibration: Calibration) -> Mapping[str, np.ndarray]:
+    """The samples that a calibration keeps. Raises CalibrationError for none, or another model's."""
+    inputs = calibration.inputs
+    if not inputs:
+        raise CalibrationError(
+            "this preset runs the model on samples of the calibration data, and this calibration keeps none; calibrate "
+            "again (with keep above 0), or choose the preset 'fast'"
+        )
+    for value in graph.inputs:
+        if value.name not in inputs or inputs[value.name].shape[1:] != value.type.shape[1:]:
+            raise CalibrationError(
+                f"the samples that the calibration keeps do not fit the input '{value.name}'; calibrate this model"
+            )
+    return inputs
 
 
 def is_quantized(graph: Graph) -> bool:

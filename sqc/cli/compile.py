@@ -44,6 +44,7 @@ ranges_option = click.option(
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
+@click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--max-drop", type=click.FloatRange(0), help="Keep within so many points of float, by layers in float.")
@@ -61,6 +62,7 @@ def command(
     output: Path | None,
     target: str,
     batch: tuple[int, ...],
+    preset: str,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     max_drop: float | None,
@@ -77,10 +79,12 @@ def command(
     from sqc.cli.mixed import Goal, meet, print_mixed
     from sqc.cli.report import print_report
     from sqc.compiler import is_quantized
+    from sqc.recipe import recipe_of
     from sqc.schedules import Target
 
     output = output or model.with_suffix(".so")
     rules = parse_ranges(ranges)
+    recipe = recipe_of(preset)
     Target.parse(target)
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
@@ -105,6 +109,7 @@ def command(
             calibration,
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
+            preset=recipe,
             ranges=rules,
             exclude=exclude,
             records=files.read_records(records),

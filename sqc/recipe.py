@@ -1,0 +1,57 @@
+"""Presets: which techniques are used so that a quantized model stays near the float one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
+
+from sqc.errors import CompileError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The techniques that follow the choice of ranges. They change constants alone, not the time that a model takes.
+
+    All need the inputs that a calibration keeps. ``equalize`` evens out the ranges of channels that share a scale
+    (:class:`sqc.passes.equalize.Equalize`); ranges are then chosen from the inputs kept. ``correct_bias`` makes the
+    mean of each output of a layer what it is in float. ``round_adaptively`` chooses the levels of weights by the error
+    of their layer's outputs, rather than a weight at a time, and corrects biases too.
+    """
+
+    equalize: bool = False
+    correct_bias: bool = False
+    round_adaptively: bool = False
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the model is run on the calibration's inputs."""
+        return self.equalize or self.refines
+
+    @property
+    def refines(self) -> bool:
+        """Whether layers are fitted one after another."""
+        return self.correct_bias or self.round_adaptively
+
+
+PRESETS = MappingProxyType(
+    {
+        "fast": Recipe(),
+        "accurate": Recipe(correct_bias=True),
+        "best": Recipe(equalize=True, correct_bias=True, round_adaptively=True),
+    }
+)
+"""Recipes by name, from the quickest to the one whose results are nearest to float."""
+
+DEFAULT_PRESET = "fast"
+
+Preset: TypeAlias = str | Recipe
+
+
+def recipe_of(preset: Preset) -> Recipe:
+    """The recipe that a preset names, or that it is. Raises CompileError for an unknown name."""
+    if isinstance(preset, Recipe):
+        return preset
+    if preset not in PRESETS:
+        raise CompileError(f"there is no preset '{preset}'; choose {', '.join(PRESETS)}, or pass a sqc.Recipe")
+    return PRESETS[preset]

@@ -1,0 +1,6 @@
+"""What is fitted to the inputs that a calibration keeps: channels evened out, biases corrected, weights rounded."""
+
+from sqc.refine.channels import channel_extremes
+from sqc.refine.layers import refine_layers
+
+__all__ = ["channel_extremes", "refine_layers"]

@@ -1,0 +1,93 @@
+"""Running parts of a graph, compiled, over calibration inputs, each on what the parts before it yielded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from sqc.codegen.build import Build, build_program
+from sqc.codegen.library import build_library
+from sqc.ir import Graph, Value
+from sqc.passes import pipeline
+from sqc.runtime import Model, load_bytes
+from sqc.schedules import Target
+
+Arrays = list[np.ndarray]
+"""An array for each batch of inputs."""
+
+
+def load_graph(graph: Graph, target: str) -> Model:
+    """A graph, compiled and loaded, on all cores. Values keep their names."""
+    build = Build(Target.parse(target))
+    program = build_program(pipeline.run(pipeline.FUSION, graph), build)
+    return load_bytes(build_library(build.plan([program], graph.name)), threads=0)
+
+
+def batches_of(graph: Graph, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Samples, one after another along axis 0, in batches of the size that the graph has."""
+    size = graph.inputs[0].type.shape[0]
+    for start in range(0, len(inputs[graph.inputs[0].name]) // size * size, size):
+        yield {value.name: inputs[value.name][start : start + size] for value in graph.inputs}
+
+
+def cut(graph: Graph, outputs: Mapping[str, Value], known: Collection[Value]) -> Graph:
+    """The part of a graph that computes ``outputs`` from inputs and from ``known`` values, which become inputs."""
+    needed = set(outputs.values())
+    ops = []
+    for op in reversed(graph.ops):
+        if op.result in needed and op.result not in known:
+            ops.append(op)
+            needed.update(op.operands)
+    inputs = tuple(value for value in graph.values() if value in needed and (value in graph.inputs or value in known))
+    constants = {value: array for value, array in graph.constants.items() if value in needed}
+    return Graph(graph.name, inputs, dict(outputs), constants, tuple(reversed(ops)))
+
+
+class Replay:
+    """Walks a graph from one point to the next. What a step yields is kept until no later step needs it.
+
+    ``steps`` are the values to yield, in the graph's order, each as {name: value} with those to keep under the names of
+    ``kept``. ``compiles`` is asked for a model of a part when its turn has come.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        steps: Sequence[Mapping[str, Value]],
+        kept: Sequence[Value],
+        inputs: Mapping[str, np.ndarray],
+        compiles: Callable[[Graph], Model],
+    ) -> None:
+        self._compiles = compiles
+        self._arrays: dict[Value, Arrays] = {value: [] for value in graph.inputs}
+        for batch in batches_of(graph, inputs):
+            for value in graph.inputs:
+                self._arrays[value].append(batch[value.name])
+        self.batches = len(self._arrays[graph.inputs[0]])
+        self._kept = list(kept)
+        known: set[Value] = set()
+        self._parts = []
+        for outputs, value in zip(steps, kept, strict=True):
+            self._parts.append(cut(graph, outputs if value in known else {**outputs, _LEVELS: value}, known))
+            known.add(value)
+        self._last = {value: i for i, part in enumerate(self._parts) for value in part.inputs}
+
+    def step(self, i: int) -> Iterator[dict[str, np.ndarray]]:
+        """What step ``i`` yields, a batch at a time. Steps are taken in order, each to its end."""
+        part = self._parts[i]
+        model = self._compiles(part)
+        keep: Arrays = []
+        for batch in range(self.batches):
+            tensors = model.run({value.name: self._arrays[value][batch] for value in part.inputs})
+            if _LEVELS in part.outputs:
+                keep.append(tensors.pop(_LEVELS))
+            yield tensors
+        if _LEVELS in part.outputs:
+            self._arrays[self._kept[i]] = keep
+        for value in part.inputs:
+            if self._last[value] == i:
+                del self._arrays[value]
+
+
+_LEVELS = "levels to keep"
