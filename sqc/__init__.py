@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from sqc.calibration import Calibration as Calibration
     from sqc.calibration import Ranges as Ranges
     from sqc.compiler import compile as compile
-    from sqc.compiler import export_qdq as export_qdq
-    from sqc.compiler import quantize as quantize
     from sqc.frontend import import_onnx as import_onnx
     from sqc.lowering import lower as lower
+    from sqc.quantizing import export_qdq as export_qdq
+    from sqc.quantizing import quantize as quantize
     from sqc.recipe import Recipe as Recipe
     from sqc.runtime import Model as Model
     from sqc.runtime import load as load
@@ -33,13 +33,13 @@ _LAZY = {
     "Ranges": "sqc.calibration",
     "calibrate": "sqc.calibrating",
     "compile": "sqc.compiler",
-    "export_qdq": "sqc.compiler",
+    "export_qdq": "sqc.quantizing",
     "import_onnx": "sqc.frontend",
     "load": "sqc.runtime",
     "lower": "sqc.lowering",
     "Model": "sqc.runtime",
     "Recipe": "sqc.recipe",
-    "quantize": "sqc.compiler",
+    "quantize": "sqc.quantizing",
     "tune": "sqc.tuning",
 }
 

@@ -18,14 +18,13 @@ from sqc.calibration import (
     digest_of,
     digested,
 )
-from sqc.codegen.build import Build, Progress, build_program
-from sqc.compiler import OWN_QUANTIZATION, CompiledModel, is_quantized, known_nodes
+from sqc.codegen.build import Progress
 from sqc.errors import CalibrationError
+from sqc.inspection import OWN_QUANTIZATION, is_quantized, known_nodes
 from sqc.ir import Graph, Value, rebatch
 from sqc.passes import pipeline
 from sqc.passes.insert_quantization import observed_values
-from sqc.report import Report
-from sqc.schedules import Target
+from sqc.probe import load_graph
 
 Batch: TypeAlias = np.ndarray | Mapping[str, np.ndarray]
 
@@ -102,7 +101,7 @@ class _Probe:
             per_sample = sum(value.type.bytes for value in produced) or 1
             self.sample_rows, self.samples = 1, max(1, min(8, _PROBE_BYTES // per_sample))
             probe = rebatch(probe, self.samples)
-        self._model = _compile_float(probe, target).load(threads=0) if produced else None
+        self._model = load_graph(probe, target) if produced else None
 
     def observe(self, inputs: Mapping[str, np.ndarray], statistics: Statistics) -> None:
         """Add what the graph makes of ``{input: array}``, at most ``samples`` samples, to ``statistics``."""
@@ -124,13 +123,6 @@ def _channel_axis(graph: Graph, value: Value) -> int | None:
     if readers and readers[0].kind == "transpose":  # an input in the model's own order
         axis = readers[0].integers("perm")[-1]
     return axis if axis > 0 else None
-
-
-def _compile_float(graph: Graph, target: str) -> CompiledModel:
-    """A float graph whose values keep their names, without a report."""
-    build = Build(Target.parse(target))
-    program = build_program(pipeline.run(pipeline.FUSION, graph), build)
-    return CompiledModel(build.plan([program], graph.name), Report((), ()))
 
 
 def _samples(batch: Batch) -> int:

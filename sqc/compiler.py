@@ -1,26 +1,25 @@
-"""The driver: what happens to a model between import and library."""
+"""The driver: from a model to its library."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
+from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
 from sqc.codegen.build import Build, Progress, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
-from sqc.errors import CalibrationError, CompileError
+from sqc.errors import CompileError
+from sqc.inspection import is_quantized
 from sqc.ir import Graph, rebatch, verify
 from sqc.passes import pipeline
-from sqc.passes.base import Notes, Pass
-from sqc.passes.choose_parameters import choose_parameters
-from sqc.passes.equalize import Equalize
-from sqc.passes.quantize_weights import RoundedLayer
-from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
+from sqc.passes.base import Notes
+from sqc.quantizing import AfterPass, quantize
+from sqc.recipe import DEFAULT_PRESET, Preset
 from sqc.report import Report, report_of, work_by_result
 from sqc.runtime import Model, load_bytes
 from sqc.runtime.container import write_atomically
@@ -29,16 +28,7 @@ from sqc.surviving import require_int8 as check_int8
 from sqc.surviving import surviving_pairs
 
 if TYPE_CHECKING:
-    import onnx
-
     from sqc.tuning.records import Records
-
-AfterPass: TypeAlias = Callable[[Pass, Graph], None]
-
-OWN_QUANTIZATION = (
-    "the graph is quantized already, and keeps its scales and layers in float as they are: take it without a "
-    "calibration and without excluded nodes"
-)
 
 
 class CompiledModel:
@@ -76,78 +66,6 @@ class CompiledModel:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the model by names as :class:`sqc.Model` does."""
         return self._model.run(inputs)
-
-
-def quantize(
-    graph: Graph,
-    calibration: Calibration | None = None,
-    *,
-    preset: Preset = DEFAULT_PRESET,
-    ranges: RangesLike = DEFAULT_SEARCH,
-    exclude: Iterable[str] = (),
-    target: str = "native",
-    notes: Notes | None = None,
-    after: AfterPass | None = None,
-    progress: Progress | None = None,
-) -> Graph:
-    """The integer graph of a float one: activations u8, weights s8 per channel.
-
-    ``preset`` is how much is done to stay near the float model: ``fast`` rounds each number by itself, ``accurate``
-    corrects biases, ``best`` also evens out channels and rounds weights adaptively; or a :class:`sqc.Recipe`. The last
-    two run the model on the inputs that the calibration keeps, compiled for ``target``; ``progress`` then counts
-    layers. How fast a compiled model runs does not depend on the preset. ``ranges`` tell how ranges are chosen: the
-    name of a search, settings, or rules for kinds of ops and names, see :class:`sqc.calibration.Ranges`. Nodes in
-    ``exclude`` (names of the model's nodes) stay in float. A model that brings its own quantization (QuantizeLinear)
-    keeps it, and what it rounds nowhere stays in float; it takes neither a calibration nor ``exclude``.
-
-    Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
-    missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
-    quantized model does not take.
-    """
-    recipe = recipe_of(preset)
-    notes = Notes() if notes is None else notes
-    exclude = known_nodes(graph, exclude)
-    if is_quantized(graph):
-        if calibration is not None or exclude:
-            raise CompileError(OWN_QUANTIZATION)
-        if _is_folded(graph):
-            return graph
-        return pipeline.run((*pipeline.FLOAT, *pipeline.STORED), graph, notes, after=after)
-    if calibration is None:
-        raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
-    graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
-    ranges = Ranges.of(ranges)
-    inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
-    if recipe.equalize:
-        from sqc.calibrating import calibrate
-        from sqc.refine import channel_extremes
-
-        equalize = Equalize(channel_extremes(graph, inputs, target))
-        graph = pipeline.run((equalize,), graph, notes, after=after)
-        if notes.of(equalize.name):  # other ranges than those that were calibrated
-            calibration = calibrate(graph, [inputs], exclude=exclude, target=target)
-    qparams = choose_parameters(graph, calibration, ranges, exclude)
-    rounded: Mapping[str, RoundedLayer] = {}
-    if recipe.refines:
-        from sqc.refine import refine_layers
-
-        rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
-    return pipeline.run(pipeline.quantization(qparams, exclude, ranges, rounded), graph, notes, after=after)
-
-
-def export_qdq(graph: Graph) -> onnx.ModelProto:
-    """The integer graph that :func:`quantize` gave as an ONNX model with QuantizeLinear and DequantizeLinear.
-
-    Weights and biases are stored as integers. Importing the model and quantizing it again gives a graph with the same
-    results, bit for bit. Raises CompileError if the graph is not quantized, or for ops that ONNX has no counterpart of.
-    """
-    from sqc.frontend.export import export_onnx
-
-    if not is_quantized(graph):
-        raise CompileError(
-            "a float graph has no quantization to export: sqc.export_qdq(sqc.quantize(graph, calibration))"
-        )
-    return export_onnx(pipeline.run(pipeline.EXPORT, quantize(graph)))
 
 
 def compile(
@@ -246,40 +164,6 @@ def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:
     if not sizes or any(size < 1 for size in sizes):
         raise CompileError(f"batch must be one or more positive numbers, not {batch!r}")
     return [_for_batch(graph, size, sizes) for size in sizes]
-
-
-def _kept_inputs(graph: Graph, calibration: Calibration) -> Mapping[str, np.ndarray]:
-    """The samples that a calibration keeps. Raises CalibrationError for none, or another model's."""
-    inputs = calibration.inputs
-    if not inputs:
-        raise CalibrationError(
-            "this preset runs the model on samples of the calibration data, and this calibration keeps none; calibrate "
-            "again (with keep above 0), or choose the preset 'fast'"
-        )
-    for value in graph.inputs:
-        if value.name not in inputs or inputs[value.name].shape[1:] != value.type.shape[1:]:
-            raise CalibrationError(
-                f"the samples that the calibration keeps do not fit the input '{value.name}'; calibrate this model"
-            )
-    return inputs
-
-
-def is_quantized(graph: Graph) -> bool:
-    """Whether the graph rounds to integers: as its model does, or as :func:`quantize` made it."""
-    return any(result.type.dtype in ("uint8", "int8", "int32") for op in graph.ops for result in op.results)
-
-
-def _is_folded(graph: Graph) -> bool:
-    """Whether a quantized graph computes on integers already, and not in float between roundings."""
-    return any(op.kind == "requantize" or result.type.dtype == "int32" for op in graph.ops for result in op.results)
-
-
-def known_nodes(graph: Graph, names: Iterable[str]) -> frozenset[str]:
-    """Names of nodes to exclude, as a set. Raises CompileError for one that the model does not have."""
-    chosen = frozenset(names)
-    if unknown := chosen - {op.source for op in graph.ops}:
-        raise CompileError(f"cannot exclude {', '.join(sorted(unknown))}: the model has no such node")
-    return chosen
 
 
 def _for_batch(graph: Graph, size: int, sizes: tuple[int, ...]) -> Graph:

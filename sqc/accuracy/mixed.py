@@ -13,10 +13,11 @@ from sqc.accuracy.noise import Noise, measure
 from sqc.accuracy.running import named, predict
 from sqc.bench.measure import interleave
 from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
-from sqc.compiler import CompiledModel, compile, quantize
+from sqc.compiler import CompiledModel, compile
 from sqc.errors import InputError
 from sqc.ir import Graph
 from sqc.passes import pipeline
+from sqc.quantizing import quantize
 
 if TYPE_CHECKING:
     from sqc.tuning.records import Records

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sqc.accuracy.layers import Layer, compared_ends, match
-from sqc.accuracy.running import Chunk, FloatNetwork, IntegerNetwork, chunks, load, real, rounded, samples_at_once
+from sqc.accuracy.running import Chunk, FloatNetwork, IntegerNetwork, chunks, real, rounded, samples_at_once
 from sqc.accuracy.yardstick import Yardstick
 from sqc.calibration import Histogram
 from sqc.codegen.build import Progress
 from sqc.ir import Graph, Value, rebatch
+from sqc.probe import load_graph
 
 
 @dataclass
@@ -167,7 +168,7 @@ def damage(
     if graph.dynamic_batch:
         graph, quantized = rebatch(graph, size), rebatch(quantized, size)
     stands = {name: stand for name, _, stand, _ in compared_ends(graph, quantized)}
-    model = load(replace(quantized, outputs=stands), target)
+    model = load_graph(replace(quantized, outputs=stands), target)
     total = 0.0
     for index, chunk in enumerate(chunks(inputs, size)):
         outputs = {name: real(array, stands[name]) for name, array in model.run(chunk.inputs).items()}

@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sqc.accuracy.layers import End, Layer, Part, integer_parts
-from sqc.codegen.build import Build, build_program
-from sqc.codegen.library import build_library
 from sqc.codegen.objects import ObjectStore
 from sqc.errors import InputError
 from sqc.ir import Graph, Value
-from sqc.passes import pipeline
-from sqc.runtime import Model, load_bytes
-from sqc.schedules import Target
+from sqc.probe import load_graph
+from sqc.runtime import Model
 
 Arrays = dict[Value, np.ndarray]
 """Arrays by the values of the quantized graph: its inputs, and its stands as real numbers of the float network."""
@@ -35,13 +32,6 @@ class Chunk:
         """The rows of a result that belong to samples, not to what fills the chunk up."""
         count, size = self.share
         return array[: len(array) * count // size]
-
-
-def load(graph: Graph, target: str, store: ObjectStore | None = None) -> Model:
-    """A graph as it is, compiled and loaded on all cores. A ``store`` serves many graphs."""
-    build = Build(Target.parse(target), store=store or ObjectStore())
-    program = build_program(pipeline.run(pipeline.FUSION, graph), build)
-    return load_bytes(build_library(build.plan([program], graph.name)), threads=0)
 
 
 def named(
@@ -116,7 +106,7 @@ class FloatNetwork:
 class _Runner:
     def __init__(self, part: Part, target: str, store: ObjectStore) -> None:
         self._part = part
-        self._model = load(part.graph, target, store) if part.graph.ops else None
+        self._model = load_graph(part.graph, target, store) if part.graph.ops else None
 
     def reads(self, values: Collection[Value]) -> bool:
         return any(value in values for value in self._part.feeds.values())
@@ -134,8 +124,8 @@ class IntegerNetwork:
 
     def __init__(self, quantized: Graph, layers: Sequence[Layer], ends: Sequence[End], target: str) -> None:
         shown = {**{layer.stand.name: layer.stand for layer in layers}, **{end.stand.name: end.stand for end in ends}}
-        self._whole = load(replace(quantized, outputs=shown), target)
-        self._parts = load(integer_parts(quantized, layers), target)
+        self._whole = load_graph(replace(quantized, outputs=shown), target)
+        self._parts = load_graph(integer_parts(quantized, layers), target)
         self._reads = dict.fromkeys(read for layer in layers for read in layer.reads)
         self._layers, self._ends = layers, ends
 

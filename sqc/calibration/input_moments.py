@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sqc.ops.shapes import to_nhwc, windows
-
 Floats = NDArray[np.float64]
-
-_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +65,3 @@ class MomentSums:
         covariance *= (1 - shrinkage)[:, None, None]
         covariance[:, range(columns), range(columns)] += (shrinkage * variance)[:, None]
         return InputMoments(self._origin + mean, covariance)
-
-
-def convolution_inputs(
-    x: NDArray[np.float32], kernel: Sequence[int], attributes: Mapping[str, Any], limit: int, seed: int
-) -> Iterator[NDArray[np.float32]]:
-    """What the weights of a convolution meet in the samples `x`: parts [S, G, R, K], K ordered as in OIHW weights.
-
-    Padding counts as zeros. Of more than `limit` positions a random part is taken; equal seeds take equal parts.
-    """
-    gathered = windows(to_nhwc(x, attributes["layout"]), kernel, attributes, 0.0)
-    samples, height, width = gathered.shape[:3]
-    positions = np.arange(height * width)
-    if positions.size > limit:
-        positions = np.sort(np.random.default_rng(seed).permutation(positions.size)[:limit])
-    groups = attributes["groups"]
-    step = max(1, _BLOCK_BYTES // (4 * positions.size * gathered[0, 0, 0].size))
-    for start in range(0, samples, step):
-        rows = gathered[start : start + step, positions // width, positions % width]
-        split = rows.reshape(*rows.shape[:2], kernel[0] * kernel[1], groups, -1).transpose(0, 3, 1, 4, 2)
-        yield np.ascontiguousarray(split).reshape(len(rows), groups, positions.size, -1)

@@ -78,7 +78,7 @@ def command(
     from sqc.cli import files, ui
     from sqc.cli.mixed import Goal, meet, print_mixed
     from sqc.cli.report import print_report
-    from sqc.compiler import is_quantized
+    from sqc.inspection import is_quantized
     from sqc.recipe import recipe_of
     from sqc.schedules import Target
 

@@ -28,7 +28,7 @@ def command(
     import sqc
     from sqc.cli import files, ui
     from sqc.cli.compile import make_calibration, parse_ranges
-    from sqc.compiler import is_quantized
+    from sqc.inspection import is_quantized
 
     output = output or model.with_suffix(".qdq.onnx")
     rules = parse_ranges(ranges)

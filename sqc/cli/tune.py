@@ -68,7 +68,7 @@ def command(
     from sqc.cli import files, ui
     from sqc.cli.commands import INTERRUPTED
     from sqc.cli.compile import make_calibration, parse_ranges
-    from sqc.compiler import is_quantized
+    from sqc.inspection import is_quantized
     from sqc.schedules import Target
     from sqc.tuning.space import CANDIDATES
 

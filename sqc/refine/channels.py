@@ -11,7 +11,8 @@ from sqc.ir import Graph, rebatch
 from sqc.passes.channels import link_channels
 from sqc.passes.equalize import ChannelExtremes
 from sqc.passes.insert_quantization import observed_values
-from sqc.refine.replay import batches_of, load_graph
+from sqc.probe import load_graph
+from sqc.refine.replay import batches_of
 
 
 def channel_extremes(

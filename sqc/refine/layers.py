@@ -16,8 +16,9 @@ from sqc.ir import Graph, Op, Value, rebatch
 from sqc.passes import pipeline
 from sqc.passes.quantize_weights import RoundedLayer, layer_scales, quantizes_weights, weight_settings
 from sqc.passes.rounding import levels_behind
+from sqc.probe import load_graph
 from sqc.recipe import Recipe
-from sqc.refine.replay import Replay, batches_of, load_graph
+from sqc.refine.replay import Replay, batches_of
 from sqc.refine.rows import Rows
 
 _X = "x"
@@ -103,14 +104,18 @@ def _refine(
     limit = largest_level(settings.bits)
     scales = layer_scales(graph, op, settings).astype(np.float64).reshape(groups, -1)
     nearest = round_to_nearest(rows, scales, limit)
-    levels = nearest
+    levels, fitted = nearest, scales
     if recipe.round_adaptively:
-        levels = AdaptiveRounding(rows, damped(moments.covariance), limit).levels(scales)
-    corrected = mean - np.einsum("gn,gnk,gk->gn", scales, levels, moments.mean).reshape(-1)
+        rounding = AdaptiveRounding(rows, damped(moments.covariance), limit)
+        # Eight bits leave too little to gain by other scales: on data not seen before they lose (measured).
+        fits_scales = settings.bits < 8 and settings.sharing == "channel" and not settings.power_of_two
+        levels, fitted = rounding.levels_and_scales(scales) if fits_scales else (rounding.levels(scales), scales)
+    corrected = mean - np.einsum("gn,gnk,gk->gn", fitted, levels, moments.mean).reshape(-1)
     # Where the accumulator could pass 32 bits, all stays as the scales allow for.
     input_scale = _levels(graph, op).type.scale
-    fits = fits_accumulator(levels.reshape(outputs, -1), scales.reshape(-1), corrected, input_scale)
+    fits = fits_accumulator(levels.reshape(outputs, -1), fitted.reshape(-1), corrected, input_scale)
     levels = np.where(fits.reshape(scales.shape)[..., None], levels, nearest)
+    scales = np.where(fits.reshape(scales.shape), fitted, scales)
     return RoundedLayer(
         levels.reshape(weights.shape).astype(np.int8),
         scales.reshape(-1).astype(np.float32),

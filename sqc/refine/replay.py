@@ -6,22 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sqc.codegen.build import Build, build_program
-from sqc.codegen.library import build_library
 from sqc.ir import Graph, Value
-from sqc.passes import pipeline
-from sqc.runtime import Model, load_bytes
-from sqc.schedules import Target
+from sqc.runtime import Model
 
 Arrays = list[np.ndarray]
 """An array for each batch of inputs."""
-
-
-def load_graph(graph: Graph, target: str) -> Model:
-    """A graph, compiled and loaded, on all cores. Values keep their names."""
-    build = Build(Target.parse(target))
-    program = build_program(pipeline.run(pipeline.FUSION, graph), build)
-    return load_bytes(build_library(build.plan([program], graph.name)), threads=0)
 
 
 def batches_of(graph: Graph, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from sqc.calibration.input_moments import MomentSums, convolution_inputs
-from sqc.ops.convolution import convolve
-
-ATTRIBUTES: dict[str, Any] = {"strides": (2, 1), "pads": (1, 0, 1, 1), "dilations": (1, 1), "layout": "NHWC"}
+from sqc.calibration.input_moments import MomentSums
 
 
 def inputs(seed: int, samples: int, groups: int, rows: int, columns: int) -> np.ndarray:
@@ -49,24 +44,3 @@ def test_one_sample_tells_of_no_correlation() -> None:
     sums.add(inputs(2, 1, 1, 50, 3))
     covariance = sums.moments().covariance[0]
     np.testing.assert_allclose(covariance, np.eye(3) * covariance[0, 0], atol=1e-9)
-
-
-@pytest.mark.parametrize(("groups", "layout"), [(1, "NHWC"), (2, "NCHW"), (6, "NHWC")])
-def test_rows_of_a_convolution_meet_its_weights(groups: int, layout: str) -> None:
-    random = np.random.default_rng(3)
-    x = random.standard_normal((2, 7, 5, 6)).astype(np.float32)
-    w = random.standard_normal((12, 6 // groups, 3, 2)).astype(np.float32)
-    attributes = {**ATTRIBUTES, "groups": groups, "layout": layout}
-    expected = convolve(x, w, attributes, 0.0)
-    given = x if layout == "NHWC" else x.transpose(0, 3, 1, 2)
-    rows = np.concatenate(list(convolution_inputs(given, (3, 2), attributes, 1000, 0)))
-    product = rows @ w.reshape(groups, 12 // groups, -1).swapaxes(1, 2)
-    actual = product.transpose(0, 2, 1, 3).reshape(expected.shape)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_part_of_the_positions_is_the_same_each_time() -> None:
-    x = inputs(4, 3, 9, 8, 4)
-    attributes = {**ATTRIBUTES, "groups": 1}
-    first, again = (np.concatenate(list(convolution_inputs(x, (3, 3), attributes, 5, 7))) for _ in range(2))
-    assert first.shape == (3, 1, 5, 36) and (first == again).all()

@@ -18,8 +18,8 @@ import pytest
 from onnx.backend.test.loader import load_model_tests
 
 import sqc
-from sqc.compiler import is_quantized
 from sqc.errors import ImportFailure
+from sqc.inspection import is_quantized
 
 NO_SERVER_TYPE = "a type that no int8 server model has"
 BLOCKS = "a scale for each block"

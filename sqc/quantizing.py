@@ -1,0 +1,110 @@
+"""From the float graph to the integer graph, by a recipe: ranges, and what is fitted to calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from sqc.calibrating import calibrate
+from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
+from sqc.codegen.build import Progress
+from sqc.errors import CalibrationError, CompileError
+from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
+from sqc.ir import Graph
+from sqc.passes import pipeline
+from sqc.passes.base import Notes, Pass
+from sqc.passes.choose_parameters import choose_parameters
+from sqc.passes.equalize import Equalize
+from sqc.passes.quantize_weights import RoundedLayer
+from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
+from sqc.refine import channel_extremes, refine_layers
+
+if TYPE_CHECKING:
+    import onnx
+
+AfterPass: TypeAlias = Callable[[Pass, Graph], None]
+
+
+def quantize(
+    graph: Graph,
+    calibration: Calibration | None = None,
+    *,
+    preset: Preset = DEFAULT_PRESET,
+    ranges: RangesLike = DEFAULT_SEARCH,
+    exclude: Iterable[str] = (),
+    target: str = "native",
+    notes: Notes | None = None,
+    after: AfterPass | None = None,
+    progress: Progress | None = None,
+) -> Graph:
+    """The integer graph of a float one: activations u8, weights s8 per channel.
+
+    ``preset`` is how much is done to stay near the float model: ``fast`` rounds each number by itself, ``accurate``
+    corrects biases, ``best`` also evens out channels and rounds weights adaptively; or a :class:`sqc.Recipe`. The last
+    two run the model on the inputs that the calibration keeps, compiled for ``target``; ``progress`` then counts
+    layers. How fast a compiled model runs does not depend on the preset. ``ranges`` tell how ranges are chosen: the
+    name of a search, settings, or rules for kinds of ops and names, see :class:`sqc.calibration.Ranges`. Nodes in
+    ``exclude`` (names of the model's nodes) stay in float. A model that brings its own quantization (QuantizeLinear)
+    keeps it, and what it rounds nowhere stays in float; it takes neither a calibration nor ``exclude``.
+
+    Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
+    missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
+    quantized model does not take.
+    """
+    recipe = recipe_of(preset)
+    notes = Notes() if notes is None else notes
+    exclude = known_nodes(graph, exclude)
+    if is_quantized(graph):
+        if calibration is not None or exclude:
+            raise CompileError(OWN_QUANTIZATION)
+        if is_folded(graph):
+            return graph
+        return pipeline.run((*pipeline.FLOAT, *pipeline.STORED), graph, notes, after=after)
+    if calibration is None:
+        raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
+    graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+    ranges = Ranges.of(ranges)
+    inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
+    if recipe.equalize:
+        equalize = Equalize(channel_extremes(graph, inputs, target))
+        graph = pipeline.run((equalize,), graph, notes, after=after)
+        if notes.of(equalize.name):  # other ranges than those that were calibrated
+            calibration = calibrate(graph, [inputs], exclude=exclude, target=target)
+    qparams = choose_parameters(graph, calibration, ranges, exclude)
+    rounded: Mapping[str, RoundedLayer] = {}
+    if recipe.refines:
+        rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
+    return pipeline.run(pipeline.quantization(qparams, exclude, ranges, rounded), graph, notes, after=after)
+
+
+def export_qdq(graph: Graph) -> onnx.ModelProto:
+    """The integer graph that :func:`quantize` gave as an ONNX model with QuantizeLinear and DequantizeLinear.
+
+    Weights and biases are stored as integers. Importing the model and quantizing it again gives a graph with the same
+    results, bit for bit. Raises CompileError if the graph is not quantized, or for ops that ONNX has no counterpart of.
+    """
+    from sqc.frontend.export import export_onnx
+
+    if not is_quantized(graph):
+        raise CompileError(
+            "a float graph has no quantization to export: sqc.export_qdq(sqc.quantize(graph, calibration))"
+        )
+    return export_onnx(pipeline.run(pipeline.EXPORT, quantize(graph)))
+
+
+def _kept_inputs(graph: Graph, calibration: Calibration) -> Mapping[str, np.ndarray]:
+    """The samples that a calibration keeps. Raises CalibrationError for none, or another model's."""
+    inputs = calibration.inputs
+    if not inputs:
+        raise CalibrationError(
+            "this preset runs the model on samples of the calibration data, and this calibration keeps none; calibrate "
+            "again (with keep above 0), or choose the preset 'fast'"
+        )
+    for value in graph.inputs:
+        if value.name not in inputs or inputs[value.name].shape[1:] != value.type.shape[1:]:
+            raise CalibrationError(
+                f"the samples that the calibration keeps do not fit the input '{value.name}'; calibrate this model"
+            )
+    return inputs
