@@ -83,6 +83,35 @@ def kernels_table(rows: Sequence[Row]) -> str:
     return "\n".join(tables)
 
 
+def fusions_table(rows: Sequence[Row]) -> str:
+    """What fusing more could save at most, over each profiled model's time."""
+    columns = ["model", "batch", "threads", "inputs", "pools, averages", "products of activations", "depthwise results"]
+    lines = []
+    for row in rows:
+        found = row["profile"]
+        saved = dict.fromkeys(columns[3:], 0.0)
+        for kernel in found["kernels"]:
+            anchor = kernel["parts"][0]
+            if anchor == "quantize":
+                saved["inputs"] += kernel["seconds"]
+            elif "pool" in anchor or "reduce" in anchor:
+                saved["pools, averages"] += kernel["seconds"]
+            elif anchor == "qmul":
+                saved["products of activations"] += kernel["seconds"]
+            elif kernel["op"].startswith("depthwise"):
+                saved["depthwise results"] += _way_of_result(kernel, found["limits"]["levels"])
+        shares = [f"{seconds / found['seconds']:.1%}" for seconds in saved.values()]
+        lines.append([row["model"], str(row["batch"]), str(row["threads"]), *shares])
+    return markdown(columns, lines)
+
+
+def _way_of_result(kernel: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds that a result takes to the level of memory that holds a kernel's activations, and back."""
+    size = kernel["read_bytes"] + kernel["written_bytes"]
+    level = next((level for level in levels if size <= level["capacity"]), levels[-1])
+    return float(2 * kernel["written_bytes"] / level["bandwidth"])
+
+
 def tuning_table(rows: Sequence[Row]) -> str:
     """A line for each model and number of threads; what candidates took is over untuned, by geometric mean."""
     columns = ["model", "batch", "threads", "untuned ms", "tuned ms", "tuned / untuned", "kernels changed"]
@@ -185,6 +214,14 @@ SECTIONS = {
                 "profile",
                 "Each kernel beside the limit that binds it, measured on this machine in the same run.",
                 kernels_table,
+            ),
+            Part(
+                "profile",
+                "What fusing more would save at most, of each model's time. *Inputs*, *pools, averages* and *products "
+                "of activations* (squeeze-and-excite) are all the time of kernels that could go into their neighbours, "
+                "most of it for arithmetic that they would do there too. *Depthwise results* are the bytes that "
+                "depthwise convolutions write, and their readers read, at the bandwidth of the cache that holds them.",
+                fusions_table,
             ),
         ),
     ),

@@ -2,17 +2,20 @@
 
     SQC_TEST_DATA=folder python examples/speed.py [--models a,b] [--batches 1,8] [--threads 1,2] [--json results.json]
 
-A cell is a model at a batch size and a number of threads. Prints a table in Markdown of all cells measured, or of all
-that the file of ``--json`` holds: cells measured again take the place of their old figures there, and ``--missing``
-measures only those that it lacks. Figures are medians in milliseconds, or with ``--best`` the quickest runs, which say
-more on a machine that others use too. Needs ``pip install 'sqc[bench]'``.
+A cell is a model at a batch size and a number of threads. *Of the limit* is the least time that this machine's limits
+(multiply-accumulates, bytes of caches and memory, measured in the same run) allow for the kernels, over sqc's time.
+
+Prints a table in Markdown of all cells measured, or of all that the file of ``--json`` holds: cells measured again take
+the place of their old figures there, and ``--missing`` measures only those that it lacks. Figures are medians in
+milliseconds, or with ``--best`` the quickest runs, which say more on a machine that others use too. Needs
+``pip install 'sqc[bench]'``.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -24,9 +27,12 @@ from timed_models import NAMES, TimedModel, choose
 
 import sqc
 from sqc.bench.compare import OWN, SAMPLES, Comparison, Rival, chunks, compare
+from sqc.bench.limits import Probe
 from sqc.bench.peers import Peer, load_peer
+from sqc.bench.profile import least_seconds
 from sqc.bench.session import rotated
 from sqc.bench.static_model import static_model
+from sqc.schedules import Target
 
 SECTION = "speed"
 KEY = ("model", "batch", "threads")
@@ -45,6 +51,7 @@ def measure(
     model: TimedModel,
     cells: Sequence[tuple[int, int]],
     peers: Sequence[Peer],
+    probes: Mapping[int, Probe],
     float_batches: Sequence[int],
     seconds: float,
     say: Callable[[str], None],
@@ -52,7 +59,7 @@ def measure(
     """Time the ``cells`` of one model, each a batch size and a number of threads.
 
     sqc compiles one library for all batch sizes; every engine quantizes once for each. In float the engines are timed
-    at ``float_batches`` only. ``say`` gets what is going on.
+    at ``float_batches`` only. ``probes`` measure the limits, by the number of threads. ``say`` gets what is going on.
     """
     graph = sqc.import_onnx(model.path)
     calibration = {graph.inputs[0].name: model.inputs()}
@@ -70,15 +77,18 @@ def measure(
         samples = rotated(calibration, batch, SAMPLES)
         for _, threads in group:
             say(f"{model.name}, batch {batch}, {threads} thread(s): timing")
+            probes[threads].run(seconds / 2)
             comparison = compare(own, samples, rivals, name=model.name, threads=threads, seconds=seconds)
-            yield to_row(comparison, compiled.report.multiply_accumulates)
+            least = least_seconds(own, [samples[0][spec.name] for spec in own.inputs], probes[threads].limits)
+            yield to_row(comparison, compiled.report.multiply_accumulates, least)
 
 
-def to_row(comparison: Comparison, multiply_accumulates: int) -> Row:
-    """What is kept of a comparison; ``multiply_accumulates`` are those of one sample."""
+def to_row(comparison: Comparison, multiply_accumulates: int, least: float) -> Row:
+    """What is kept of a comparison: ``multiply_accumulates`` of one sample, ``least`` seconds that the limits allow."""
     figures = comparison.to_dict()
     kept = (*KEY, "versions", "timings", "sqc_time_over_peer")
-    return {**{name: figures[name] for name in kept}, "multiply_accumulates": multiply_accumulates}
+    own = {"multiply_accumulates": multiply_accumulates, "limit_ms": least * 1e3}
+    return {**{name: figures[name] for name in kept}, **own}
 
 
 def times_faster(row: Row, best: bool = False) -> float | None:
@@ -89,6 +99,12 @@ def times_faster(row: Row, best: bool = False) -> float | None:
     else:
         ratios = [ratio for name, ratio in row["sqc_time_over_peer"].items() if _rival(name)]
     return 1 / max(ratios) if ratios else None
+
+
+def share_of_limit(row: Row, best: bool = False) -> str:
+    """The time that the limits allow over sqc's, in per cent; a dash where no limits were measured."""
+    own = row["timings"][OWN]
+    return f"{row['limit_ms'] / own['best_ms' if best else 'median_ms']:.0%}" if "limit_ms" in row else "-"
 
 
 def _rival(engine: str) -> bool:
@@ -111,8 +127,9 @@ def table(rows: Sequence[Row], best: bool = False) -> str:
         factor = times_faster(row, best)
         mark = "-" if factor is None else f"{factor:.2f}" if factor >= GOAL else f"**{factor:.2f}**"
         rate = row["multiply_accumulates"] * row["batch"] / row["timings"][OWN][figure] / 1e6
-        lines.append([row["model"], str(row["batch"]), str(row["threads"]), *times, f"{rate:.1f}", mark])
-    columns = ["model", "batch", "threads", *(TITLES[name] for name in engines), "sqc GMAC/s", "times faster"]
+        cell = [row["model"], str(row["batch"]), str(row["threads"])]
+        lines.append([*cell, *times, f"{rate:.1f}", share_of_limit(row, best), mark])
+    columns = [*KEY, *(TITLES[name] for name in engines), "sqc GMAC/s", "of the limit", "times faster"]
     return f"{markdown(columns, lines)}\n{summary(rows, best)}"
 
 
@@ -131,7 +148,8 @@ def summary(rows: Sequence[Row], best: bool = False) -> str:
     factors = [factor for group in by_model.values() for factor in group]
     lines.append(["**all**", str(len(factors)), f"**{geometric_mean(factors):.2f}**", f"**{min(factors):.2f}**"])
     slow = [
-        f"{row['model']} (batch {row['batch']}, {row['threads']} thread(s)): {factor:.2f}"
+        f"{row['model']} (batch {row['batch']}, {row['threads']} thread(s)): "
+        f"{factor:.2f}, {share_of_limit(row, best)} of the limit"
         for row, factor in compared
         if factor < GOAL
     ]
@@ -180,8 +198,12 @@ def main() -> None:
             def say(title: str) -> None:
                 progress.update(task, description=title)
 
+            target = Target.parse("native")
+            probes = {
+                threads: Probe(target, threads) for threads in {threads for _, cells in work for _, threads in cells}
+            }
             for model, cells in work:
-                for row in measure(model, cells, peers, arguments.float_batches, arguments.seconds, say):
+                for row in measure(model, cells, peers, probes, arguments.float_batches, arguments.seconds, say):
                     results.merge(SECTION, [row], KEY, row.pop("versions"))
                     cell = f"{model.name}, batch {row['batch']}, {row['threads']} thread(s)"
                     factor = times_faster(row, arguments.best)

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MatrixProduct:
-    """``x[rows, depth]`` u8 times ``w[columns, depth]`` s8, plus bias, and an epilogue."""
+    """The first ``depth`` of ``x[rows, stride]`` u8 times ``w[columns, depth]`` s8, plus bias, and an epilogue."""
 
     rows: int
     columns: int
     depth: int
+    stride: int
     epilogue: Epilogue
 
     def tiles(self, target: Target) -> list[Tile]:
@@ -43,7 +44,7 @@ class MatrixProduct:
         rows, columns = round_up(self.rows, tile.block), round_up(self.columns, tile.parts * tile.columns)
         depth = round_up(self.depth, product.depth)
         steps = depth // product.depth
-        x = te.placeholder((self.rows, self.depth), "uint8", name="x")
+        x = te.placeholder((self.rows, self.stride), "uint8", name="x")
         w = te.placeholder((columns // 16, steps, 16, product.depth), "int8", name="w")
         bias = te.placeholder((columns,), "int32", name="bias")
         parameters = te.placeholder((max(1, self.epilogue.parameter_count),), "int32", name="parameters")
@@ -78,31 +79,43 @@ class MatrixProduct:
         )
 
 
+def used_depth(w: np.ndarray | None, stride: int, multiple: int) -> int:
+    """How many inputs weights ``[O, stride]`` multiply, without those behind that padding brought.
+
+    A multiple of ``multiple``, unless it is all of them; all where the weights are not known.
+    """
+    if w is None:
+        return stride
+    used = np.flatnonzero(w.reshape(-1, stride).any(axis=0))
+    return min(stride, round_up(int(used[-1]) + 1 if len(used) else 1, multiple))
+
+
 def lower_fully_connected(pattern: Pattern, target: Target) -> Kernel:
     """A kernel for ``qfully_connected``."""
     x, w, _ = pattern.anchor.operands
-    rows, depth = x.type.shape
-    return _lower(pattern, target, rows, depth, w.type.shape[0])
+    rows, stride = x.type.shape
+    return _lower(pattern, target, rows, stride, w.type.shape[0])
 
 
 def lower_pointwise(pattern: Pattern, target: Target) -> Kernel:
     """A kernel for a 1x1 ``qconv2d`` of stride 1 without padding or groups."""
     x, w, _ = pattern.anchor.operands
-    *pixels, depth = x.type.shape
-    return _lower(pattern, target, math.prod(pixels), depth, w.type.shape[0])
+    *pixels, stride = x.type.shape
+    return _lower(pattern, target, math.prod(pixels), stride, w.type.shape[0])
 
 
-def _lower(pattern: Pattern, target: Target, rows: int, depth: int, columns: int) -> Kernel:
+def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: int) -> Kernel:
     epilogue, values = epilogue_of(pattern)
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
+    depth = used_depth(pattern.constants.get(w), stride, dot(target).depth)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
-            pack_weights(constants[w].reshape(columns, depth), dot(target)),
+            pack_weights(constants[w].reshape(columns, stride)[:, :depth], dot(target)),
             pack_bias(constants[bias]),
             *values.pack(constants),
             np.array(values.parameters or (0,), np.int32),
         ]
 
-    problem = MatrixProduct(rows, columns, depth, epilogue)
+    problem = MatrixProduct(rows, columns, depth, stride, epilogue)
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

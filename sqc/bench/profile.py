@@ -231,6 +231,16 @@ def bound(work: Work, limits: Limits, between: int) -> Bound:
     return max([_compute(work, limits), *bounds], key=lambda bound: bound.seconds)
 
 
+def least_seconds(model: Model, inputs: Sequence[np.ndarray], limits: Limits) -> float:
+    """What the limits allow for one run on arrays like ``inputs``: the sum over all kernels of what binds each.
+
+    Raises InputError for a library that does not describe its kernels.
+    """
+    variant = _variant(model, tuple(array.shape for array in inputs))
+    between = _touched(model, variant)
+    return sum(bound(work, limits, between).seconds for work in _works(variant))
+
+
 def arithmetic(work: Work) -> str:
     """Which peak of :class:`Limits` a kernel's products are held against."""
     return "float32" if work.precision == "float32" else "int8"

@@ -14,6 +14,9 @@ from sqc.errors import InputError
 
 Array = NDArray[Any]
 
+_bytes = ctypes.c_char.from_buffer
+_address = ctypes.addressof
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -32,20 +35,25 @@ def specs(description: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(t["name"], np.dtype(t["dtype"]), tuple(t["shape"])) for t in description)
 
 
-def is_ready(array: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether a kernel can read the array where it lies."""
-    if type(array) is not np.ndarray or array.dtype != dtype:
-        return False
-    flags = array.flags
-    return flags.c_contiguous and flags.aligned
-
-
 def address(array: Array) -> int:
-    """Where the array's data lie."""
-    if array.flags.writeable:
-        buffer: Any = array
-        return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # a third of what array.ctypes takes
-    return array.ctypes.data
+    """Where the data of a contiguous array lie."""
+    buffer: Any = array
+    try:
+        return _address(_bytes(buffer))  # a third of what array.ctypes takes
+    except TypeError:  # not writable
+        return array.ctypes.data
+
+
+def ready_address(array: Any, spec: TensorSpec) -> int:
+    """Where the data of an array lie that is what ``spec`` says and that kernels can read in place; else 0."""
+    if type(array) is not np.ndarray or array.shape != spec.shape or array.dtype != spec.dtype:
+        return 0
+    buffer: Any = array
+    try:
+        start = _address(_bytes(buffer))
+    except TypeError:  # not contiguous, or not writable
+        start = array.ctypes.data if array.flags.c_contiguous else 0
+    return 0 if start % spec.dtype.alignment else start
 
 
 def order(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> list[Any]:
@@ -98,7 +106,7 @@ def check_outputs(out: Any, outputs: Sequence[TensorSpec]) -> list[Array]:
     if len(arrays) != len(outputs):
         raise InputError(f"out has {len(arrays)} array(s), the model has {len(outputs)} output(s)")
     for array, spec in zip(arrays, outputs, strict=True):
-        if not is_ready(array, spec.dtype) or array.shape != spec.shape or not array.flags.writeable:
+        if not ready_address(array, spec) or not array.flags.writeable:
             raise InputError(
                 f"the out array of output {spec.name!r} must be a writable, contiguous numpy array of {spec}"
             )

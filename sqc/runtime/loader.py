@@ -20,9 +20,9 @@ from sqc.runtime.arrays import (
     address,
     check_outputs,
     check_overlap,
-    is_ready,
     make_ready,
     order,
+    ready_address,
     specs,
 )
 from sqc.runtime.container import open_file, write_atomically
@@ -58,6 +58,18 @@ class Variant:
         self.pack_inputs = struct.Struct(f"{len(self.inputs)}P").pack
         self.pack_outputs = struct.Struct(f"{len(self.outputs)}P").pack
 
+    def addresses(self, arrays: Sequence[Any]) -> list[int] | None:
+        """Where arrays lie that are the inputs of this variant as C can read them; None for any others."""
+        if len(arrays) != len(self.inputs):
+            return None
+        found = []
+        for array, spec in zip(arrays, self.inputs):  # noqa: B905 (equally long)
+            start = ready_address(array, spec)
+            if not start:
+                return None
+            found.append(start)
+        return found
+
 
 class _Instance:
     """An open handle. It lives until the last call that uses it has returned, even if the model is closed before."""
@@ -75,6 +87,8 @@ class _Instance:
             variant = ctypes.c_void_p()
             self.check(self.functions.sqc_variant(handle, index, ctypes.byref(variant)))
             self.variants.append(Variant(variant, description))
+        self.latest = self.variants[0]
+        """The one that was called last, which is likely to be called next."""
         self.by_shapes = {variant.shapes: variant for variant in self.variants}
 
     def check(self, status: int) -> None:
@@ -82,20 +96,18 @@ class _Instance:
             error = ProcessorError if status == _UNSUPPORTED_PROCESSOR else ExecutionError
             raise error(self.library.last_error())
 
-    def accept(self, inputs: Sequence[Any]) -> tuple[Variant, Sequence[Array]]:
-        """The variant that takes these arrays, and the arrays as C can read them."""
-        shapes: Any = tuple([getattr(array, "shape", None) for array in inputs])
-        variant = self.by_shapes.get(shapes)
-        if variant is not None:
-            for array, spec in zip(inputs, variant.inputs):  # noqa: B905 (equally long: their shapes are equal)
-                if not is_ready(array, spec.dtype):
-                    break
-            else:
-                return variant, inputs
+    def accept(self, inputs: Sequence[Any]) -> tuple[Variant, Sequence[Array], list[int]]:
+        """The variant that takes these arrays, the arrays as C can read them, and where they lie."""
+        for variant in (self.latest, *self.variants):
+            addresses = variant.addresses(inputs)
+            if addresses is not None:
+                self.latest = variant
+                return variant, inputs, addresses
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             inputs = order(inputs[0], self.variants[0].inputs)
         arrays = make_ready(inputs, [variant.inputs for variant in self.variants])
-        return self.by_shapes[tuple(array.shape for array in arrays)], arrays
+        variant = self.by_shapes[tuple(array.shape for array in arrays)]
+        return variant, arrays, [address(array) for array in arrays]
 
 
 def _close(library: SharedObject, handle: ctypes.c_void_p) -> None:
@@ -126,12 +138,16 @@ class Model:
         Raises InputError if the number, names, types or shapes are not what the model takes: types are never converted.
         Arrays that are not contiguous are copied.
         """
-        instance = self._instance
-        variant, arrays = instance.accept(inputs)
-        sources = [address(array) for array in arrays]
+        # Small models take little longer than this function: it makes no detours.
+        instance = self._current or self._instance
+        variant, arrays, sources = instance.accept(inputs)
+        results: list[Array]
         if out is None:
-            results = [np.empty(spec.shape, spec.dtype) for spec in variant.outputs]
-            targets = [address(array) for array in results]
+            results, targets = [], []
+            for spec in variant.outputs:
+                result = np.empty(spec.shape, spec.dtype)
+                results.append(result)
+                targets.append(address(result))
         else:
             results = check_outputs(out, variant.outputs)
             targets = [address(array) for array in results]
@@ -154,14 +170,14 @@ class Model:
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, not {repeat}")
         instance = self._instance
-        variant, arrays = instance.accept(inputs)
+        variant, _arrays, sources = instance.accept(inputs)
         results = [np.empty(spec.shape, spec.dtype) for spec in variant.outputs]
         seconds = (ctypes.c_double * len(variant.steps))()
         runs = []
         for _ in range(repeat):
             status = instance.functions.sqc_profile(
                 variant.handle,
-                variant.pack_inputs(*[address(array) for array in arrays]),
+                variant.pack_inputs(*sources),
                 variant.pack_outputs(*[address(array) for array in results]),
                 seconds,
             )

@@ -52,6 +52,7 @@ typedef struct {
 
 struct sqc_pool {
     _Alignas(64) _Atomic uint64_t job; /* counts launches; the lowest byte holds the slots of the last one */
+    _Atomic int core; /* that the last launch came from */
     _Alignas(64) _Atomic uint32_t pending; /* slots of the job not finished yet */
     _Atomic int owner_sleeps;
     _Alignas(64) parallel_loop *loop;
@@ -158,12 +159,25 @@ static void wait_for_slots(sqc_pool *pool) {
 
 static uint64_t announce_job(sqc_pool *pool, int slots) {
     uint64_t job = (atomic_load_explicit(&pool->job, memory_order_relaxed) | 255) + 1 + (uint64_t)slots;
+    atomic_store_explicit(&pool->core, sched_getcpu(), memory_order_relaxed);
     atomic_store(&pool->job, job);
     for (int i = 1; i < slots; i++) {
         _Atomic uint32_t *asleep = &pool->slot[i].asleep;
         if (atomic_load(asleep) && atomic_exchange(asleep, 0)) futex_wake(asleep);
     }
     return job;
+}
+
+/* Takes this thread away from a core, if it is there and may run on others: it would wait there for the thread that
+ * launches, or that one for it. Schedulers that save power or pack virtual processors let threads share a core while
+ * others are idle. */
+static void leave_core(int core) {
+    cpu_set_t allowed, others;
+    if (sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others))
+        sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 /* Jobs ------------------------------------------------------------------------------------------------------------ */
@@ -201,6 +215,7 @@ static void *work(void *argument) {
     for (;;) {
         job = wait_for_job(self, job);
         if (pool->stopping) return NULL;
+        leave_core(atomic_load_explicit(&pool->core, memory_order_relaxed));
         if (self->index < (int)(job & 255)) run_slots(pool, self->index, job);
     }
 }

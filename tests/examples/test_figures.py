@@ -21,10 +21,14 @@ PROFILE: dict[str, Any] = {
         "multiply_accumulates": 4_000_000_000,
         "share_of_limits": 0.93,
         "share_of_compute": 0.85,
+        "limits": {"levels": [{"capacity": 1000, "bandwidth": 1e9}, {"capacity": 0, "bandwidth": 1e6}]},
         "kernels": [
             {
                 "node": "conv_0",
-                "op": "conv2d 7x7",
+                "op": "depthwise 7x7",
+                "parts": ["qconv2d", "requantize"],
+                "read_bytes": 800,
+                "written_bytes": 500,
                 "seconds": 0.0005,
                 "multiply_accumulates_per_second": 2e11,
                 "bytes_per_second": 3e9,
@@ -83,7 +87,8 @@ def test_imported_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     run(monkeypatch, "--results", results, "--sections", "", *imports, "--output", page)
     text = page.read_text()
     assert "| resnet50.onnx | 1 | 1 | 1 | 20.000 | 200.0 | 93.0% | 85.0% |" in text
-    assert "| conv_0 | conv2d 7x7 | 500.0 | 200.0 | 3.0 | compute | 85% | - |" in text
+    assert "| conv_0 | depthwise 7x7 | 500.0 | 200.0 | 3.0 | compute | 85% | - |" in text
+    assert "| resnet50.onnx | 1 | 1 | 0.0% | 0.0% | 0.0% | 5.0% |" in text
     assert "| mlp | 1 | 2 | 2.000 | 1.800 | 0.900 | 1 of 2 | 48 | 0.75 | 1.50 | 4.00 | 1.5 |" in text
     run(monkeypatch, "--results", results, "--sections", "", "--output", page)
     assert page.read_text() == text

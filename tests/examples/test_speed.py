@@ -20,6 +20,7 @@ def row(model: str, batch: int, threads: int, own: float, **peers: float) -> dic
         "timings": {name: {"median_ms": ms, "best_ms": ms / 2} for name, ms in times.items()},
         "sqc_time_over_peer": {name: own / ms for name, ms in times.items() if name != "sqc int8"},
         "multiply_accumulates": 1_000_000,
+        "limit_ms": 0.9,
     }
 
 
@@ -44,10 +45,10 @@ def test_table_sorts_cells_and_points_out_slow_ones() -> None:
     lines = text.splitlines()
     cells = [line.split(" | ")[:3] for line in lines[2:5]]
     assert cells == [["| kws_dscnn", "1", "1"], ["| mlp", "1", "2"], ["| mlp", "64", "1"]]
-    assert lines[4].endswith("| 64.0 | **1.04** |")  # 64 samples of a million products in a millisecond
+    assert lines[4].endswith("| 64.0 | 90% | **1.04** |")  # 64 samples of a million products in a millisecond
     assert "| mlp | 2 | 2.04 | 1.04 |" in lines
     assert "| **all** | 3 | **2.03** | **1.04** |" in lines
-    assert lines[-1] == "1 of 3 cells are below 1.05: mlp (batch 64, 1 thread(s)): 1.04."
+    assert lines[-1] == "1 of 3 cells are below 1.05: mlp (batch 64, 1 thread(s)): 1.04, 90% of the limit."
 
 
 def test_table_without_engines_compares_nothing() -> None:

@@ -55,6 +55,12 @@ def runs_on_processor(thread: int) -> bool:
     return cpu_time(thread) > before
 
 
+def core_of(thread: int) -> int:
+    """The processor that a thread of this process was last on."""
+    with open(f"/proc/self/task/{thread}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[36])
+
+
 def test_results_do_not_depend_on_threads(make: Make, image: np.ndarray) -> None:
     model = make(add_two())
     for threads in (1, 2, 3, 8, 64, 2, 1):
@@ -78,6 +84,26 @@ def test_many_short_runs_lose_no_wake_up(make: Make, image: np.ndarray) -> None:
     for _ in range(5000):
         model(image, out=out)
     np.testing.assert_array_equal(out, image + 2)
+
+
+def test_a_worker_leaves_the_core_of_the_thread_that_launches(make: Make, image: np.ndarray, two_cpus: None) -> None:
+    allowed = os.sched_getaffinity(0)
+    before = thread_ids()
+    model = make(add_two(), threads=2)
+    (worker,) = thread_ids() - before
+    home = {min(allowed)}
+    os.sched_setaffinity(0, home)
+    os.sched_setaffinity(worker, home)
+    model(image)
+    assert core_of(worker) in home
+    os.sched_setaffinity(worker, allowed)
+
+    def left() -> bool:
+        model(image)
+        return core_of(worker) not in home
+
+    assert comes_true(left)
+    assert os.sched_getaffinity(worker) == allowed
 
 
 def test_one_handle_serves_many_threads(make: Make, image: np.ndarray) -> None:

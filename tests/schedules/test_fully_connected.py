@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sqc.schedules import Kernel, Target, lower
+from sqc.schedules.fully_connected import MatrixProduct
 from tests.schedules.cases import Case, check
 from tests.targets import TARGETS
 
@@ -19,6 +20,20 @@ def test_requantized(target: str, shape: tuple[int, int, int]) -> None:
     acc = case.emit("qfully_connected", case.u8(rows, depth), case.s8(columns, depth), case.bias(columns))
     case.requantize(acc, 9000 * depth**0.5)
     check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("depth", "used"), [(32, 24), (32, 21), (16, 1), (16, 0), (6, 5)])
+def test_inputs_that_only_fill_up_are_left_out(target: str, depth: int, used: int) -> None:
+    case = Case(used)
+    weights = case.s8(32, depth)
+    case.arrays[weights][:, used:] = 0
+    acc = case.emit("qfully_connected", case.u8(9, depth), weights, case.bias(32))
+    case.requantize(acc, 9000 * max(1, used) ** 0.5)
+    check(case, target)
+    problem = lower(case.op(), Target.parse(target), case.arrays).problem
+    assert isinstance(problem, MatrixProduct)
+    assert used <= problem.depth < max(used, 1) + 4 and problem.stride == depth
 
 
 @pytest.mark.parametrize("target", TARGETS)
