@@ -23,13 +23,17 @@ from sqc.bench.peers import Runner, load_peer
 from sqc.bench.static_model import static_model
 from sqc.cli.files import write_json
 
-RECIPES: dict[str, dict[str, Any]] = {"sqc fast": {}, "sqc min-max": {"ranges": "minmax"}}
+PRESETS = ("sqc fast", "sqc accurate", "sqc best")
+"""What users choose from, quickest first."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    **{name: {"preset": name.removeprefix("sqc ")} for name in PRESETS},
+    "sqc min-max": {"ranges": "minmax"},
+    "sqc adaptive rounding": {"preset": sqc.Recipe(correct_bias=True, round_adaptively=True)},
+}
 """What is told to ``sqc.quantize``."""
 
-PRESETS = ("sqc fast",)
-"""The recipes that users choose from, quickest first."""
-
-TECHNIQUES = ("sqc min-max", "sqc fast")
+TECHNIQUES = ("sqc min-max", "sqc fast", "sqc accurate", "sqc adaptive rounding", "sqc best")
 """The recipes that show what each technique adds: every one has something more than that before it."""
 
 PEERS = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import astuple
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,20 @@ def test_error_table() -> None:
     assert "| a | 0.20% | 1.20% | 0.40% |" in error_table(two_models())
 
 
+def test_techniques_are_told_apart_one_at_a_time() -> None:
+    from quantize_engine import PRESETS, RECIPES, TECHNIQUES
+
+    from sqc.recipe import recipe_of
+
+    assert [engine for engine in TECHNIQUES if engine in PRESETS] == [*PRESETS]
+    told = [
+        (RECIPES[engine].get("ranges"), *astuple(recipe_of(RECIPES[engine].get("preset", "fast"))))
+        for engine in TECHNIQUES
+    ]
+    for before, after in pairwise(told):
+        assert sum(one != other for one, other in zip(before, after, strict=True)) == 1
+
+
 def test_a_small_model_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +131,7 @@ def test_a_small_model_is_measured(
     import accuracy
     import zoo
     from accuracy_tables import SECTION
+    from quantize_engine import PRESETS
     from results import Results
 
     def pictures(split: zoo.Split) -> zoo.Raw:
@@ -133,17 +150,17 @@ def test_a_small_model_is_measured(
         accuracy.main()
         rows = Results(path).rows(SECTION)
         assert rows[: len(before)] == before
-    peer, own = rows
-    assert (peer["engine"], own["engine"]) == ("onnxruntime min-max", "sqc fast")
+    peer, *own = rows
+    assert [row["engine"] for row in rows] == ["onnxruntime min-max", *PRESETS]
     for found in rows:
         assert found["samples"] == 18
         assert found["agreement"] > 0.7
         assert 0 < found["relative_error"] < 0.1
         assert found["quantize_seconds"] > 0
         assert found["peak_bytes"] > 32 << 20
-    assert own["time_over_fast"] == 1.0
-    assert own["int8_share"] == 1.0
-    assert own["float_top1"] == peer["float_top1"]
+        assert found["float_top1"] == peer["float_top1"]
+    assert own[0]["time_over_fast"] == 1.0
+    assert all(row["int8_share"] == 1.0 and row["time_over_fast"] > 0.0 for row in own)
     assert "| digits | 18 | " in capsys.readouterr().out
 
 
