@@ -13,6 +13,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="rewrite expected texts from what the passes yield")
+    parser.addoption("--every-defect", action="store_true", help="spoil every real model in every way (20 minutes)")
 
 
 def instruction_sets() -> frozenset[str]:
