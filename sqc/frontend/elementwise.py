@@ -91,7 +91,7 @@ def extremum(node: Node) -> Tensor:
     known = [tensor for tensor in node.inputs if isinstance(tensor, np.ndarray)]
     if len(computed) == 1 and known and all(array.size == 1 and array.ndim <= computed[0].type.rank for array in known):
         numbers = [float(array.reshape(())) for array in known]
-        bound = {"min": max(numbers)} if node.op_type == "Max" else {"max": min(numbers)}
+        bound: dict[str, Any] = {"min": max(numbers)} if node.op_type == "Max" else {"max": min(numbers)}
         return node.result("clip", computed[0], **bound)
     kind = "maximum" if node.op_type == "Max" else "minimum"
     return _joined(node, kind, [node.value(i) for i in range(len(node.inputs))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,19 +110,22 @@ def _nearest(node: Node, x: Value, axes: Sequence[_Axis], mode: str, rounding: s
 
 
 def _weighted(node: Node, x: Value, axes: Sequence[_Axis], mode: str) -> Tensor:
-    if node.integer("antialias", 0) and any(axis.scale < 1 for axis in axes):
-        raise Unsupported("it averages while it shrinks (antialias)", "antialias=0")
     tables: list[Value] = []
     resized = sorted((axis for axis in axes if (axis.after, axis.scale) != (axis.before, 1.0)), key=lambda a: a.axis)
     for axis in resized:
         coordinates = axis.coordinates(mode)
         left = np.floor(coordinates)
-        weights = _linear(coordinates - left) if node.string("mode") == "linear" else _cubic(node, coordinates - left)
-        first = 1 - weights.shape[1] // 2
-        places = (left[:, None] + np.arange(first, first + weights.shape[1])).astype(np.int32)
+        # While it shrinks, antialiasing widens the kernel.
+        scale = min(axis.scale, 1.0) if node.integer("antialias", 0) else 1.0
+        support = 1 if node.string("mode") == "linear" else 2
+        first = math.floor(-support / scale) + 1
+        taps = np.arange(first, 2 - first)
+        distances = scale * np.abs(taps - (coordinates - left)[:, None])
+        weights = np.maximum(1 - distances, 0) if support == 1 else _cubic(node, distances)
+        places = (left[:, None] + taps).astype(np.int32)
         if node.integer("exclude_outside", 0):
             weights = np.where((places >= 0) & (places < axis.before), weights, 0.0)
-            weights = weights / weights.sum(axis=1, keepdims=True)
+        weights = weights / weights.sum(axis=1, keepdims=True)
         tables.append(node.constant(np.clip(places, 0, axis.before - 1), f"places{axis.axis}"))
         tables.append(node.constant(weights.astype(np.float32), f"weights{axis.axis}"))
     if not resized:
@@ -129,18 +133,9 @@ def _weighted(node: Node, x: Value, axes: Sequence[_Axis], mode: str) -> Tensor:
     return node.result("interpolate", x, *tables, axes=tuple(axis.axis for axis in resized))
 
 
-def _linear(part: np.ndarray) -> np.ndarray:
-    return np.stack([1 - part, part], axis=1)
-
-
-def _cubic(node: Node, part: np.ndarray) -> np.ndarray:
+def _cubic(node: Node, distance: np.ndarray) -> np.ndarray:
     """Keys' kernel. R. Keys, "Cubic convolution interpolation for digital image processing", 1981."""
     a = node.number("cubic_coeff_a", -0.75)
-
-    def near(d: np.ndarray) -> np.ndarray:
-        return np.asarray(((a + 2) * d - (a + 3)) * d * d + 1)
-
-    def far(d: np.ndarray) -> np.ndarray:
-        return np.asarray(((a * d - 5 * a) * d + 8 * a) * d - 4 * a)
-
-    return np.stack([far(1 + part), near(part), near(1 - part), far(2 - part)], axis=1)
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -221,6 +221,8 @@ RESIZE = [
     resized(HALVES, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", oldest=19),
     resized([2.0, 3.0], mode="nearest", axes=[3, 2], oldest=18),
     resized([2.0, 1.5], mode="linear", axes=[2, 3], antialias=0, oldest=18),
+    resized([0.6, 0.4], mode="linear", axes=[2, 3], antialias=1, oldest=18),
+    resized([0.6, 1.5], mode="cubic", axes=[2, 3], antialias=1, oldest=18),
     sized(14, 11, mode="nearest", axes=[2, 3], keep_aspect_ratio_policy="not_larger", oldest=18),
     sized(14, 11, mode="linear", axes=[2, 3], keep_aspect_ratio_policy="not_smaller", oldest=18),
 ]

@@ -30,7 +30,8 @@ class Generator:
         for _ in range(2 if self.draw.chance(0.3) else 1):
             self.enter((batch, *self.draw.pixels(), self.draw.channels()))
         makers = [
-            self.convolution, self.convolution, self.convolution, self.pointwise, self.depthwise, self.depthwise,
+            self.convolution, self.convolution, self.convolution, self.pointwise, self.pointwise, self.depthwise,
+            self.depthwise,
             self.grouped, self.residual, self.residual, self.add, self.add, self.multiply, self.squeeze, self.lookup,
             self.max_pool, self.average_pool, self.average_pool, self.global_pool, self.concat, self.concat, self.pad,
             self.slice, self.transpose, self.reshape, self.flatten, self.dense, self.dense, self.rescale, self.between,
