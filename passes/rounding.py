@@ -1,8 +1,8 @@
 """Where a float graph is rounded to eight bits: the decisions that insert-quantization carries out.
 
 Rounding happens as late as possible. A value becomes eight bits because an integer op reads it, or because the op that
-computes it yields eight bits; a clamp behind a result, the residual addition behind a convolution, or one more function
-behind a function is computed before the rounding.
+computes it yields eight bits; a clamp behind a result, the residual addition behind a convolution, one more term of a
+sum, or one more function behind a function is computed before the rounding.
 """
 
 from __future__ import annotations
