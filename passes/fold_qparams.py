@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -17,9 +17,12 @@ from sqc.passes.integer_parameters import (
     Function,
     check_sum,
     counted_taps,
+    exponentials,
     fold_bias,
     halved,
     halvings,
+    in_steps,
+    interpolation_weights,
     level,
     multiplier,
     table,
@@ -84,7 +87,16 @@ class _Function:
     functions: tuple[Function, ...]
 
 
-_Form: TypeAlias = _Sum | _Function
+@dataclass(frozen=True)
+class _Rounding:
+    """What an op rounds by itself: ``emit`` makes it, given the attributes of its result."""
+
+    emit: Callable[[dict[str, Any], str, str], Value]
+    low: float = -math.inf
+    high: float = math.inf
+
+
+_Form: TypeAlias = _Sum | _Function | _Rounding
 
 
 class _Folder:
@@ -132,6 +144,10 @@ class _Folder:
             "max_pool": self.movement,
             "average_pool": self.average_pool,
             "reduce_mean": self.reduce_mean,
+            "interpolate": self.interpolate,
+            "prelu": self.prelu,
+            "softmax": self.softmax,
+            "normalize": self.normalize,
             **dict.fromkeys(MATRIX, self.matrix),
             **dict.fromkeys(CLAMPS, self.clamp),
             **dict.fromkeys(MOVEMENT, self.movement),
@@ -185,7 +201,7 @@ class _Folder:
         """The rounding: terms become a requantize, functions a table."""
         source = op.operands[0]
         form = self.forms.get(source)
-        attributes = {"scale": op.number("scale"), "zero_point": op.integer("zero_point")}
+        attributes: dict[str, Any] = {"scale": op.number("scale"), "zero_point": op.integer("zero_point")}
         scale, zero_point = op.number("scale"), op.integer("zero_point")
         producer = self.graph.producer(source)
         origin = producer.source if producer is not None and producer.source else op.source
@@ -196,16 +212,21 @@ class _Folder:
             entries = self.constant(table(form.functions, form.x.type, scale, zero_point), f"{source.name}.table")
             result = self.rewriter.emit("lookup", [form.x, entries], attributes, name=source.name, source=origin)
             self.rewriter.replace(op, result)
-        elif (alone := form.single) is not None and alone.type.quantization == op.result.type.quantization:
+        elif (
+            isinstance(form, _Sum)
+            and (alone := form.single) is not None
+            and alone.type.quantization == op.result.type.quantization
+        ):
             self.rewriter.replace(op, alone)
+        elif isinstance(form, _Rounding):
+            self.rewriter.replace(op, form.emit({**attributes, **_bounds(form, op)}, source.name, origin))
         else:
             multipliers = [
                 self.constant(multiplier(term.scale, scale), f"{source.name}.multiplier") for term in form.terms
             ]
-            bounds = {"lo": level(form.low, scale, zero_point), "hi": level(form.high, scale, zero_point)}
             operands = [*(term.value for term in form.terms), *multipliers]
-            name = source.name
-            result = self.rewriter.emit("requantize", operands, {**attributes, **bounds}, name=name, source=origin)
+            attributes.update(_bounds(form, op))
+            result = self.rewriter.emit("requantize", operands, attributes, name=source.name, source=origin)
             self.rewriter.replace(op, result)
 
     def explain(self, value: Value, message: str) -> None:
@@ -314,7 +335,8 @@ class _Folder:
         attributes = dict(op.attributes)
         if op.kind == "pad":
             attributes["value"] = float(level(op.number("value"), x.type.scale, x.type.zero_point))
-        return self.eight_bits(self.rewriter.emit(op.kind, [x], attributes, name=op.result.name, source=op.source))
+        operands = [x, *map(self.real, op.operands[1:])]
+        return self.eight_bits(self.rewriter.emit(op.kind, operands, attributes, name=op.result.name, source=op.source))
 
     def eight_bits(self, value: Value) -> _Sum:
         return _Sum((_Term(value, np.float64(value.type.scale)),))
@@ -327,18 +349,18 @@ class _Folder:
         return self.eight_bits(self.rewriter.emit("concat", parts, op.attributes, name=name, source=op.source))
 
     def sum(self, op: Op) -> _Form | None:
-        """Two terms, accumulators first. At most one holds accumulators, and those have the result's shape."""
-        forms = [self.forms.get(operand) for operand in op.operands]
-        terms = [
-            form.terms[0] for form in forms if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped
-        ]
+        """A sum and one more term, accumulators first. At most one holds those, and they have the result's shape."""
+        total, last = (self.forms.get(operand) for operand in op.operands)
+        if not isinstance(total, _Sum) or total.clamped or not isinstance(last, _Sum) or last.clamped:
+            return None
+        terms = [*total.terms, *last.terms]
         sums = [term for term in terms if term.wide]
-        if len(terms) < 2 or len(sums) > 1 or any(term.value.type.shape != op.result.type.shape for term in sums):
+        if len(last.terms) > 1 or len(sums) > 1 or any(term.value.type.shape != op.result.type.shape for term in sums):
             return None
         if op.kind == "sub":
-            if terms[1].wide:
+            if terms[-1].wide:
                 return None
-            terms[1] = self.negated(op, terms[1])
+            terms[-1] = self.negated(op, terms[-1])
         if sums:
             self.note(op, f"is computed on the accumulators %{sums[0].value.name}, before they are rounded")
         return _Sum(tuple(sorted(terms, key=lambda term: not term.wide)))
@@ -350,6 +372,21 @@ class _Folder:
         attributes = {"scale": x.type.scale, "zero_point": 255 - x.type.zero_point}
         name = f"{x.name}.negated"
         return replace(term, value=self.rewriter.emit("lookup", [x, mirror], attributes, name=name, source=op.source))
+
+    def prelu(self, op: Op) -> _Form | None:
+        x, slope = self.single(op.operands[0]), self.known(op.operands[1])
+        if x is None or slope is None:
+            return None
+
+        def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
+            factors = [
+                np.copysign(multiplier(np.abs(factor) * x.type.scale, attributes["scale"]), factor)
+                for factor in (np.ones((), np.float32), slope)
+            ]
+            operands = [x, *(self.constant(factor, f"{name}.multiplier") for factor in factors)]
+            return self.rewriter.emit("qprelu", operands, attributes, name=name, source=source)
+
+        return _Rounding(emit)
 
     def product(self, op: Op) -> _Form | None:
         a, b = (self.single(operand) for operand in op.operands)
@@ -378,3 +415,56 @@ class _Folder:
         name = f"{op.result.name}.sum"
         acc = self.rewriter.emit("qreduce_sum", [x], op.attributes, name=name, source=op.source)
         return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
+
+    def interpolate(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        weights = [self.graph.constants.get(value) for value in op.operands[2::2]]
+        if x is None or any(array is None for array in weights):
+            return None
+        levels, bits = interpolation_weights([array for array in weights if array is not None])
+        tables = [self.rewriter.map(value) for value in op.operands[1:]]
+        tables[1::2] = [
+            self.constant(array, value.name) for array, value in zip(levels, op.operands[2::2], strict=True)
+        ]
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit("qinterpolate", [x, *tables], op.attributes, name=name, source=op.source)
+        return _Sum((_Term(acc, np.float64(x.type.scale) / 2.0**bits),))
+
+    def softmax(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        if x is None:
+            return None
+        powers = self.constant(exponentials(x.type), f"{op.result.name}.exponentials")
+
+        def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
+            return self.rewriter.emit(
+                "qsoftmax", [x, powers], {**op.attributes, **attributes}, name=name, source=source
+            )
+
+        return _Rounding(emit)
+
+    def normalize(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        parameters = [self.known(value) for value in op.operands[1:]]
+        if x is None or any(array is None for array in parameters):
+            return None
+        axes = normalize_axes(op.integers("axes"), x.type.rank)
+        size = math.prod(x.type.shape[axis] for axis in axes)
+        epsilon = float(multiplier(op.number("epsilon") * float(size) ** 2, x.type.scale**2))
+
+        def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
+            scaled = [
+                self.constant(in_steps(array, attributes["scale"]), value.name)
+                for value, array in zip(op.operands[1:], parameters, strict=True)
+                if array is not None
+            ]
+            attributes = {"axes": axes, "epsilon": epsilon, **attributes}
+            return self.rewriter.emit("qnormalize", [x, *scaled], attributes, name=name, source=source)
+
+        return _Rounding(emit)
+
+
+def _bounds(form: _Sum | _Rounding, op: Op) -> dict[str, int]:
+    """The clamp of ``form`` as levels of the rounding ``op``."""
+    scale, zero_point = op.number("scale"), op.integer("zero_point")
+    return {"lo": level(form.low, scale, zero_point), "hi": level(form.high, scale, zero_point)}

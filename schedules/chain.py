@@ -160,7 +160,7 @@ def _activation_count(op: Op) -> int:
     """How many operands come before those that are constants of the graph."""
     if op.kind == "requantize":
         return len(op.operands) // 2
-    return 1 if op.kind in ("lookup", "dequantize", "batch_norm") else len(op.operands)
+    return 1 if op.kind in ("lookup", "dequantize", "batch_norm", "qprelu") else len(op.operands)
 
 
 def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
@@ -178,6 +178,11 @@ def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
         return [z, op.integer("lo") - z, op.integer("hi") - z, *zeros], []
     if op.kind in ("qmul", "qsum_pool", "qreduce_sum"):
         return [value.type.zero_point for value in op.operands], []
+    if op.kind == "qprelu":
+        z = op.integer("zero_point")
+        return [z, op.integer("lo") - z, op.integer("hi") - z, op.operands[0].type.zero_point], []
+    if op.kind == "qinterpolate":
+        return [op.operands[0].type.zero_point], []
     if op.kind == "pad":
         value = op.number("value")
         return ([], [value]) if op.result.type.dtype == "float32" else ([int(value)], [])

@@ -1,11 +1,24 @@
 """The operators: one file a family, each with attributes, type inference and numpy reference."""
 
-from sqc.ops import convolution, elementwise, fused, matmul, movement, normalization, pooling, quantization
+from sqc.ops import (
+    convolution,
+    elementwise,
+    fused,
+    gather,
+    interpolate,
+    matmul,
+    movement,
+    normalization,
+    pooling,
+    quantization,
+)
 
 __all__ = [
     "convolution",
     "elementwise",
     "fused",
+    "gather",
+    "interpolate",
     "matmul",
     "movement",
     "normalization",
