@@ -14,9 +14,12 @@ ELEMENTWISE = frozenset({
 })  # fmt: skip
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
 
+CELLS = frozenset({"qlstm_cell", "qlstm_hidden", "qgru_reset", "qgru_state"})
+"""Steps of recurrent cells: each element depends on its own column of every gate."""
+
 POOLS = frozenset({"max_pool", "average_pool", "qsum_pool"})
 REDUCTIONS = frozenset({"reduce_mean", "qreduce_sum"})
-KINDS = ELEMENTWISE | POOLS | REDUCTIONS | {"batch_norm", "reshape", "transpose", "slice", "pad", "concat"}
+KINDS = ELEMENTWISE | CELLS | POOLS | REDUCTIONS | {"batch_norm", "reshape", "transpose", "slice", "pad", "concat"}
 """All kinds that chains are made of."""
 
 UNROLLED = 32
@@ -44,6 +47,8 @@ def _cycles(step: Step, sources: Sequence[tuple[Shape, str]]) -> float:
         return 0.1 * size * float(math.prod(step["kernel"]))
     if step.kind in REDUCTIONS:
         return 0.2 * math.prod(sources[0][0])
+    if step.kind in CELLS:
+        return 4.0 * size
     if step.kind in ELEMENTWISE or step.kind == "batch_norm":
         return 0.7 * size
     return 0.1 * size if step.dtype == "uint8" else 0.4 * size

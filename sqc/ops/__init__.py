@@ -1,6 +1,6 @@
 """The operators: one file a family, each with attributes, type inference and numpy reference."""
 
-from sqc.ops import convolution, elementwise, fused, matmul, movement, normalization, pooling, quantization
+from sqc.ops import convolution, elementwise, fused, matmul, movement, normalization, pooling, quantization, recurrent
 
 __all__ = [
     "convolution",
@@ -11,4 +11,5 @@ __all__ = [
     "normalization",
     "pooling",
     "quantization",
+    "recurrent",
 ]
