@@ -26,9 +26,13 @@ MATRIX = ("conv2d", "fully_connected")
 SUMS = (*MATRIX, "average_pool", "reduce_mean")
 """Kinds whose accumulators may go to float without being rounded to eight bits."""
 
+RECURRENT = ("lstm", "gru")
+"""Kinds that read the accumulators of a fully connected layer, for all steps of a sequence at once."""
+
 FLOAT_ONLY = {
     "batch_norm": "it stands alone, with no convolution to fold it into",
     "div": "quotients have no integer form",
+    "lstm_cells": "the state of its cells is float32",
     "exp": "its results spread too widely for eight bits",
     "softmax": "it is computed in float",
 }
@@ -49,7 +53,7 @@ INPUT = "input"
 
 _LAST = "only float ops and outputs read it"
 
-_ROUNDING = ("add", "sub", "mul", "concat", *TABLES)
+_ROUNDING = ("add", "sub", "mul", "concat", *RECURRENT, *TABLES)
 _QUANTIZABLE = (*SUMS, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
 
 
@@ -125,6 +129,11 @@ def function_operand(graph: Graph, op: Op) -> Value | None:
             if constant[1 - i] and not graph.is_constant(op.operands[i]) and op.operands[i].type == op.result.type:
                 return op.operands[i]
     return None
+
+
+def initial_states(op: Op) -> tuple[Value, ...]:
+    """The operands of a recurrent op that are states: of an LSTM the hidden and the cell's, of a GRU the hidden one."""
+    return op.operands[2 if op.kind == "lstm" else 3 :]
 
 
 def useful_range(graph: Graph, value: Value, placement: Placement) -> tuple[float, float]:
@@ -238,7 +247,7 @@ def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
             continue
         if function is not None:
             wanted.add(function)
-        else:
+        elif op.kind not in RECURRENT:
             wanted.update(op.operands[:1] if op.kind in MATRIX else op.operands)
     return wanted
 
@@ -255,6 +264,12 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return f"{op.kind} has no integer form"
     if op.kind in MATRIX and not all(map(graph.is_constant, op.operands[1:])):
         return "its weights are no constants"
+    if op.kind in RECURRENT:
+        producer = graph.producer(op.operands[0])
+        if producer is None or producer.kind != "fully_connected" or _reason(graph, producer, exclude):
+            return "its inputs do not come from a layer in int8"
+        if not all(map(graph.is_constant, op.operands[1 : len(op.operands) - len(initial_states(op))])):
+            return "its weights are no constants"
     return ""
 
 
