@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sqc.ir import Graph, Op, Rewriter, Value
+from sqc.ir import Graph, Rewriter, Value
 from sqc.passes.base import Notes
 from sqc.passes.time_steps import TimeSteps
 

@@ -142,7 +142,7 @@ def _centered(levels: np.ndarray) -> np.ndarray:
 
 def _gate(arrays: Sequence[np.ndarray], number: int, width: int, table: np.ndarray) -> np.ndarray:
     """A gate of an op whose operands start with p and acc, as int32 levels."""
-    p, acc, *_, own, other, sigmoid, tanh = arrays
+    p, acc, *_, own, other, _, _ = arrays
     return table[gate_levels(p, acc, (own, other), slice(number * width, (number + 1) * width))].astype(np.int32)
 
 
