@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class IntegerSteps:
         self.steps = TimeSteps(builder, op)
         self.op = op
         self.cell = cell
-        self.parameters: dict[str, object] = {"scale": scale, "zero_point": zero_point}
+        self.parameters: dict[str, Any] = {"scale": scale, "zero_point": zero_point}
         argument = gate_scales(op.kind, self.width)
         arrays = {
             "inputs": multiplier(cell.unit / argument),
@@ -57,7 +58,7 @@ class IntegerSteps:
         rows = slice(first * self.width, last * self.width)
         weights, scales, bias = self.cell.weights[rows], self.cell.scales[rows], self.cell.bias[rows]
         if h is None:
-            unit = np.float64(np.float32(self.parameters["scale"])) * scales  # type: ignore[arg-type]
+            unit = np.float64(np.float32(self.parameters["scale"])) * scales
             return self.constant(np.rint(bias / unit).astype(np.int32)[None], f"start{first}")
         folded = fold_bias(self.op, h.type, weights, scales, bias)
         operands = [self.constant(weights, f"weights{first}"), self.constant(folded, f"bias{first}")]

@@ -110,7 +110,7 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
                 due = due or op.operands[0] in pending
             else:
                 due = due or op.kind in _ROUNDING
-        if due and op.kind != "concat" and takes_raw(value):
+        if due and op.kind not in ("concat", *RECURRENT) and takes_raw(value):
             pending.add(value)
         elif due:
             rounded.append(value)
@@ -141,7 +141,11 @@ def useful_range(graph: Graph, value: Value, placement: Placement) -> tuple[floa
 
     Clamps and hard functions are constant there; sigmoid and tanh come within half a step of their last level, where
     their results are rounded over their known range. What only moves elements passes on the interval of its result.
+    A recurrent layer reads its own results.
     """
+    producer = graph.producer(value)
+    if producer is not None and producer.kind in RECURRENT:
+        return -math.inf, math.inf
     low, high = 0.0, 0.0
     for op in graph.users(value):
         least, most = _distinguished(graph, op, placement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqc.ir import Builder, Op, Value
 from sqc.ops.recurrent import step_order
@@ -16,7 +17,7 @@ class TimeSteps:
         self.op = op
         self.order = step_order(op)
 
-    def emit(self, kind: str, *operands: Value, name: str = "", **attributes: object) -> Value:
+    def emit(self, kind: str, *operands: Value, name: str = "", **attributes: Any) -> Value:
         """An op; without a ``name`` it is called after the sequence and its own kind."""
         name = f"{self.op.result.name}.{name or kind}"
         return self.builder.emit(kind, operands, attributes, name=name, source=self.op.source)

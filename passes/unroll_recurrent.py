@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ class UnrollRecurrent:
     name: ClassVar[str] = "unroll-recurrent"
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
-        unroll = {"lstm": _lstm, "lstm_cells": _lstm_cells, "gru": _gru}
+        unroll: dict[str, Callable[..., Value]] = {"lstm": _lstm, "lstm_cells": _lstm_cells, "gru": _gru}
         rewriter = Rewriter(graph)
         for op in graph.ops:
             if op.kind in unroll:

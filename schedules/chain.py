@@ -189,7 +189,7 @@ def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
         return [value.type.zero_point for value in op.operands], []
     if op.kind == "qlstm_hidden":
         z = op.integer("zero_point")
-        return [z, -z, 255 - z], [float(hidden_multiplier(op.number("scale")))]
+        return [z, -z, 255 - z], [hidden_multiplier(op.number("scale"))]
     if op.kind == "qgru_reset":
         return [op.result.type.zero_point], []
     if op.kind == "pad":

@@ -160,9 +160,7 @@ def _copy_bare_outputs(graph: Graph) -> Graph:
     return Graph(graph.name, graph.inputs, copied, graph.constants, tuple(ops), graph.dynamic_batch)
 
 
-def _arena(
-    ops: list[Op], views: Views, places: Mapping[Value, Argument]
-) -> tuple[dict[Value, Argument], int, int]:
+def _arena(ops: list[Op], views: Views, places: Mapping[Value, Argument]) -> tuple[dict[Value, Argument], int, int]:
     """Places in the arena for all results that have none yet, its size and the least it could have, in bytes."""
     born: dict[Value, int] = {}
     last: dict[Value, int] = {}

@@ -143,7 +143,8 @@ def _centered(levels: np.ndarray) -> np.ndarray:
 def _gate(arrays: Sequence[np.ndarray], number: int, width: int, table: np.ndarray) -> np.ndarray:
     """A gate of an op whose operands start with p and acc, as int32 levels."""
     p, acc, *_, own, other, _, _ = arrays
-    return table[gate_levels(p, acc, (own, other), slice(number * width, (number + 1) * width))].astype(np.int32)
+    columns = slice(number * width, (number + 1) * width)
+    return np.asarray(table[gate_levels(p, acc, (own, other), columns)], np.int32)
 
 
 def _require_gates(types: Sequence[TensorType], gates: int) -> tuple[int, int]:
@@ -202,7 +203,7 @@ def _qlstm_hidden(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
         bent = _centered(tanh[_levels(c * TANH_STEPS)])
     zero_point = op.integer("zero_point")
-    t = np.rint((o * bent).astype(np.float32) * hidden_multiplier(op.number("scale")))
+    t = np.rint((o * bent).astype(np.float32) * np.float32(hidden_multiplier(op.number("scale"))))
     return (clamp(t, -zero_point, 255 - zero_point).astype(np.int32) + zero_point).astype(np.uint8)
 
 
@@ -219,7 +220,7 @@ def _qgru_reset(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     zero_point = op.operands[2].type.zero_point
     reset = _gate(arrays, 1, h.shape[1], sigmoid)
     t = np.rint((reset * (h.astype(np.int32) - zero_point)).astype(np.float32) * UNIT)
-    return (t.astype(np.int32) + zero_point).astype(np.uint8)
+    return np.asarray(t.astype(np.int32) + zero_point, np.uint8)
 
 
 def _infer_qgru_state(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
@@ -246,9 +247,9 @@ def _qgru_state(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 # Tables and scales: the same for all models
 
-SIGMOID_SCALE = 2 * np.log(2 * 255 - 1) / 255
-"""The argument of a sigmoid that one level stands for, in float64: the range ends where the result is a level from 0 or
-1. The argument of a tanh has half of it, as ``tanh(x) = 2 sigmoid(2 x) - 1``."""
+SIGMOID_SCALE = 0.05
+"""The argument of a sigmoid that one level stands for: 128 levels reach just as far as gates of 255 levels open and
+close entirely. The argument of a tanh has half of it, as ``tanh(x) = 2 sigmoid(2 x) - 1``."""
 
 PRODUCT_UNIT = np.float32(1 / (255 * 127))
 """What one level of a sigmoid times one of a tanh is worth."""
@@ -272,9 +273,9 @@ def gate_scales(kind: str, width: int) -> np.ndarray:
     return scales
 
 
-def hidden_multiplier(scale: float) -> np.float32:
+def hidden_multiplier(scale: float) -> float:
     """From a sigmoid times a tanh to levels of ``scale``."""
-    return np.float32(1 / (255 * 127 * np.float64(scale)))
+    return float(np.float32(1 / (255 * 127 * scale)))
 
 
 _SEQUENCE = {"steps": Required(int), "reverse": False}
