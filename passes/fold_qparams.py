@@ -27,7 +27,17 @@ from sqc.passes.integer_parameters import (
     multiplier,
     table,
 )
-from sqc.passes.rounding import CLAMPS, FLOAT_ONLY, MATRIX, MOVEMENT, function_operand
+from sqc.passes.recurrent_steps import IntegerCell, IntegerSteps
+from sqc.passes.rounding import (
+    CLAMPS,
+    FLOAT_ONLY,
+    MATRIX,
+    MOVEMENT,
+    RECURRENT,
+    function_operand,
+    initial_states,
+    levels_behind,
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,15 @@ class _Rounding:
     high: float = math.inf
 
 
-_Form: TypeAlias = _Sum | _Function | _Rounding
+@dataclass(frozen=True)
+class _Recurrence:
+    """The hidden states of a recurrent layer, whose rounding takes part in every step."""
+
+    op: Op
+    cell: IntegerCell
+
+
+_Form: TypeAlias = _Sum | _Function | _Rounding | _Recurrence
 
 
 class _Folder:
@@ -111,6 +129,7 @@ class _Folder:
         self.notes = notes
         self.rewriter = Rewriter(graph)
         self.forms: dict[Value, _Form] = {}
+        self.cells: dict[Value | None, Value] = {}  # the states of an LSTM's cells, by its hidden states' old levels
         self.floats: dict[Value, Value] = {value: self.rewriter.map(value) for value in graph.inputs}
 
     def run(self) -> Graph:
@@ -122,7 +141,9 @@ class _Folder:
                 self.integers(op)
                 continue
             form = self.form(op)
-            if form is not None:
+            if op.kind == "lstm_cells" and (cells := self.cells.get(levels_behind(self.graph, op.operands[0]))):
+                self.floats[op.result] = self.rewriter.replace(op, cells)
+            elif form is not None:
                 self.forms[op.result] = form
             elif op.kind != "dequantize":
                 self.note(op, f"stays in float: {self.obstacle(op)}")
@@ -149,6 +170,7 @@ class _Folder:
             "softmax": self.softmax,
             "normalize": self.normalize,
             **dict.fromkeys(MATRIX, self.matrix),
+            **dict.fromkeys(RECURRENT, self.recurrence),
             **dict.fromkeys(CLAMPS, self.clamp),
             **dict.fromkeys(MOVEMENT, self.movement),
         }
@@ -208,6 +230,8 @@ class _Folder:
         self.explain(source, "is part of a table" if isinstance(form, _Function) else "bounds the rounding behind it")
         if form is None:
             self.rewriter.replace(op, self.rewriter.keep(op, [self.real(source)]))
+        elif isinstance(form, _Recurrence):
+            self.unroll(op, form, scale, zero_point)
         elif isinstance(form, _Function):
             entries = self.constant(table(form.functions, form.x.type, scale, zero_point), f"{source.name}.table")
             result = self.rewriter.emit("lookup", [form.x, entries], attributes, name=source.name, source=origin)
@@ -269,6 +293,30 @@ class _Folder:
         unit = x.type.scale * scales
         return _Sum((_Term(acc, unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit),))
 
+    def recurrence(self, op: Op) -> _Form | None:
+        p, weights = self.forms.get(op.operands[0]), self.weights(op.operands[1])
+        if not isinstance(p, _Sum) or len(p.terms) > 1 or not p.terms[0].wide or p.clamped or weights is None:
+            return None
+        quantization = weights.type.quantization
+        assert quantization is not None
+        bias = np.zeros(weights.type.shape[0])
+        if op.kind == "gru":
+            bias[2 * weights.type.shape[1] :] = self.graph.constants[op.operands[2]]
+        (term,) = p.terms
+        unit = np.broadcast_to(term.scale, bias.shape)
+        scales = np.broadcast_to(np.array(quantization.scale, np.float64), bias.shape)
+        initial = tuple(map(self.real, initial_states(op)))
+        return _Recurrence(op, IntegerCell(term.value, unit, self.graph.constants[weights], scales, bias, initial))
+
+    def unroll(self, op: Op, form: _Recurrence, scale: float, zero_point: int) -> None:
+        """Integer steps in the place of a recurrent layer and the rounding ``op`` behind it."""
+        steps = IntegerSteps(self.rewriter, form.op, form.cell, scale, zero_point)
+        if form.op.kind == "lstm":
+            hidden, self.cells[op.result] = steps.lstm()
+        else:
+            hidden = steps.gru(bool(form.op.attributes["linear_before_reset"]))
+        self.rewriter.replace(op, hidden)
+
     def weights(self, value: Value) -> Value | None:
         """The symmetric int8 constant behind ``value``, with one scale or one for each output channel; else None."""
         op = self.graph.producer(value)
@@ -302,7 +350,7 @@ class _Folder:
         form = self.forms.get(op.operands[0])
         if isinstance(form, _Function):
             return replace(form, functions=(*form.functions, self.as_function(op)))
-        if form is None:
+        if not isinstance(form, _Sum):
             return None
         low, high = (0.0, math.inf) if op.kind == "relu" else (op.number("min"), op.number("max"))
         return replace(form, low=min(max(form.low, low), high), high=min(max(form.high, low), high))

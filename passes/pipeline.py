@@ -27,6 +27,7 @@ from sqc.passes.pad_channels import PadChannels
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
 from sqc.passes.unfold_qparams import UnfoldQparams
+from sqc.passes.unroll_recurrent import UnrollRecurrent
 
 FLOAT: tuple[Pass, ...] = (
     FoldConstants(),
@@ -85,7 +86,11 @@ STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True
 EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants(), Canonicalize(), DeadCode())
 """From the integer graph to a float graph that rounds, as ONNX has it."""
 
+UNROLLING: tuple[Pass, ...] = (UnrollRecurrent(),)
+"""From ops over whole sequences to their steps, whose work can be counted."""
+
 FUSION: tuple[Pass, ...] = (
+    *UNROLLING,
     PadChannels(),
     FuseRequantize(),
 )
@@ -107,6 +112,7 @@ PASSES: dict[str, Pass] = {
         FoldQparams(),
         UnfoldQparams(),
         EliminatePairs(),
+        UnrollRecurrent(),
         PadChannels(),
         FuseRequantize(),
         DeadCode(),

@@ -29,9 +29,13 @@ SUMS = (*MATRIX, "average_pool", "reduce_mean", "interpolate")
 PARAMETRIZED = (*MATRIX, "normalize", "interpolate", "prelu")
 """Kinds whose operands behind the first are weights, which have to be constants."""
 
+RECURRENT = ("lstm", "gru")
+"""Kinds that read the accumulators of a fully connected layer, for all steps of a sequence at once."""
+
 FLOAT_ONLY = {
     "batch_norm": "it stands alone, with no convolution to fold it into",
     "div": "quotients have no integer form",
+    "lstm_cells": "the state of its cells is float32",
     "maximum": "its operands have scales of their own",
     "minimum": "its operands have scales of their own",
 }
@@ -58,7 +62,7 @@ INPUT = "input"
 
 _LAST = "only float ops and outputs read it"
 
-_ROUNDING = ("add", "sub", "mul", "prelu", "concat", *TABLES, *SELF_ROUNDING)
+_ROUNDING = ("add", "sub", "mul", "prelu", "concat", *RECURRENT, *TABLES, *SELF_ROUNDING)
 _QUANTIZABLE = (*SUMS, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
 
 
@@ -117,7 +121,7 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
                 due = due or op.operands[0] in pending
             else:
                 due = due or op.kind in _ROUNDING
-        if due and op.kind != "concat" and takes_raw(value):
+        if due and op.kind not in ("concat", *RECURRENT) and takes_raw(value):
             pending.add(value)
         elif due:
             rounded.append(value)
@@ -143,12 +147,21 @@ def function_operand(graph: Graph, op: Op) -> Value | None:
     return None
 
 
+def initial_states(op: Op) -> tuple[Value, ...]:
+    """The operands of a recurrent op that are states: of an LSTM the hidden and the cell's, of a GRU the hidden one."""
+    return op.operands[2 if op.kind == "lstm" else 3 :]
+
+
 def useful_range(graph: Graph, value: Value, placement: Placement) -> tuple[float, float]:
     """The interval, zero in it, outside of which no reader of ``value`` tells numbers apart.
 
     Clamps and hard functions are constant there; sigmoid and tanh come within half a step of their last level, where
     their results are rounded over their known range. What only moves elements passes on the interval of its result.
+    A recurrent layer reads its own results.
     """
+    producer = graph.producer(value)
+    if producer is not None and producer.kind in RECURRENT:
+        return -math.inf, math.inf
     low, high = 0.0, 0.0
     for op in graph.users(value):
         least, most = _distinguished(graph, op, placement)
@@ -262,7 +275,7 @@ def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
             continue
         if function is not None:
             wanted.add(function)
-        else:
+        elif op.kind not in RECURRENT:
             wanted.update(activations(op))
     return wanted
 
@@ -279,6 +292,12 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return f"{op.kind} has no integer form"
     if op.kind in PARAMETRIZED and not all(map(graph.is_constant, op.operands[1:])):
         return "its weights are no constants"
+    if op.kind in RECURRENT:
+        producer = graph.producer(op.operands[0])
+        if producer is None or producer.kind != "fully_connected" or _reason(graph, producer, exclude):
+            return "its inputs do not come from a layer in int8"
+        if not all(map(graph.is_constant, op.operands[1 : len(op.operands) - len(initial_states(op))])):
+            return "its weights are no constants"
     return ""
 
 

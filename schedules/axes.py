@@ -12,11 +12,15 @@ from sqc.schedules.views import Shape
 ELEMENTWISE = frozenset({"copy", "quantize", "dequantize", "requantize", "lookup", "qmul", "qprelu", *UNARY, *BINARY})
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
 
+CELLS = frozenset({"qlstm_cell", "qlstm_hidden", "qgru_reset", "qgru_state"})
+"""Steps of recurrent cells: each element depends on its own column of every gate."""
+
 POOLS = frozenset({"max_pool", "average_pool", "qsum_pool"})
 INTERPOLATIONS = frozenset({"interpolate", "qinterpolate"})
 REDUCTIONS = frozenset({"reduce_mean", "qreduce_sum"})
 KINDS = (
     ELEMENTWISE
+    | CELLS
     | POOLS
     | INTERPOLATIONS
     | REDUCTIONS
@@ -56,6 +60,8 @@ def _cycles(step: Step, sources: Sequence[tuple[Shape, str]]) -> float:
         return 0.4 * size * float(math.prod(shape[1] for shape, _ in sources[1::2]))
     if step.kind in REDUCTIONS:
         return 0.2 * math.prod(sources[0][0])
+    if step.kind in CELLS:
+        return 4.0 * size
     if step.kind in ELEMENTWISE or step.kind == "batch_norm":
         return 0.7 * size
     return 0.1 * size if step.dtype == "uint8" else 0.4 * size

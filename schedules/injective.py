@@ -15,6 +15,7 @@ from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, 
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import weighted_sum
 from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
+from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
 from sqc.schedules.views import (
     Index,
@@ -172,6 +173,7 @@ FORMULAS: dict[str, Formula] = {
     "qinterpolate": _interpolate,
     "pad": _pad,
     "concat": lambda step, sources, numbers: concatenate(sources, step["axis"] % len(step.shape)),
+    **CELL_FORMULAS,
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(BINARY, _binary),
     **dict.fromkeys(POOLS, pool),

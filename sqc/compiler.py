@@ -144,7 +144,7 @@ def _quantized(
     """What is compiled: the quantized graph, or the float one where there is no calibration."""
     verify(graph)
     if calibration is not None or is_quantized(graph):
-        return quantize(
+        graph = quantize(
             graph,
             calibration,
             preset=preset,
@@ -155,7 +155,9 @@ def _quantized(
             after=after,
             progress=progress,
         )
-    return pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+    else:
+        graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+    return pipeline.run(pipeline.UNROLLING, graph, notes, after=after)
 
 
 def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:

@@ -20,6 +20,7 @@ from sqc.frontend import (
     normalization,
     pooling,
     quantization,
+    recurrent,
     resize,
     transposed,
 )
@@ -33,7 +34,8 @@ from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
 FAMILIES = (
-    convolution, elementwise, gather, linear, movement, normalization, pooling, quantization, resize, transposed,
+    convolution, elementwise, gather, linear, movement, normalization, pooling, quantization, recurrent, resize,
+    transposed,
 )  # fmt: skip
 """The modules that fill the table of handlers."""
 

@@ -11,6 +11,7 @@ from sqc.ops import (
     normalization,
     pooling,
     quantization,
+    recurrent,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "normalization",
     "pooling",
     "quantization",
+    "recurrent",
 ]
