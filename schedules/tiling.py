@@ -16,7 +16,7 @@ from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.intrinsics import LANES, column, dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
-from sqc.schedules.target import Isa, Target
+from sqc.schedules.target import Target
 
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
@@ -49,14 +49,14 @@ class Costs:
     staging: float
 
 
-COSTS: Mapping[Isa, Costs] = {
-    "avx2": Costs({16: 9.0}, 0.0, 0.0, 12.0, 6.0, weights=0.06, activations=0.0, results=0.0, staging=0.05),
-    "avx512vnni": Costs(
+COSTS: Mapping[int, Costs] = {
+    32: Costs({16: 9.0}, 0.0, 0.0, 12.0, 6.0, weights=0.06, activations=0.0, results=0.0, staging=0.05),
+    64: Costs(
         {16: 3.0, 32: 2.4, 64: 2.2}, 0.5, 1.4, 0.9, 0.6, weights=0.011, activations=0.007, results=0.009, staging=0.07
     ),
 }
-"""AVX-512 VNNI: over 41 layers and about 25 tiles each, on Zen 4, the tile of the least estimate took 1 % longer than
-the best, in geometric mean."""
+"""By the bytes of a vector, measured with AVX2 and AVX-512 VNNI. With the latter, on Zen 4, over 41 layers and about 25
+tiles each, the tile of the least estimate took 1 % longer than the best, in geometric mean."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
     """Cycles, over one and several threads."""
-    costs, operands, product = COSTS[target.isa], len(work.epilogue.operands), dot(target)
+    costs, operands, product = COSTS[target.vector_bytes], len(work.epilogue.operands), dot(target)
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
     accumulators = tile.rows * tile.vectors
@@ -161,6 +161,10 @@ def step_cycles(tile: Tile, target: Target, *, scattered: bool) -> float:
     if target.isa == "avx2":
         arithmetic = 4 * rows * vectors + 2 * vectors
         return max(arithmetic / 4, (arithmetic + rows + 2 * vectors) / 5.5)
+    if target.isa == "avx512bw":
+        return max((2 * rows * vectors + vectors) / 2, (rows + vectors) / 2, 2.0)
+    if target.isa == "avxvnni":
+        return max(rows * vectors, (rows + 2 * vectors) / 2, 3.0)
     # Vectors of weights are loaded one in a cycle, activations, broadcast by the dot product itself, several. Where
     # addresses exceed the general registers, they are loaded too.
     loads = 1.5 * vectors + 0.15 * rows + (max(0, rows - 8) if scattered else 0)
@@ -171,10 +175,12 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
     """The (rows, vectors) whose accumulators fit into registers beside what the inner loop needs."""
     for vectors in (1, 2, 3, 4):
         for rows in range(1, 25):
+            halves = LANES * 4 // target.vector_bytes
             if target.isa == "avx2":
+                # Products pass through registers before they are added.
                 fits = 2 * rows * vectors <= (12 if vectors == 1 else 8)
             else:
-                fits = (rows + 1) * vectors + 1 <= 31
+                fits = (rows + 1) * vectors * halves + (1 if target.has_vnni else 2) <= target.registers - 1
             if fits:
                 yield rows, vectors
 
@@ -227,7 +233,7 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
     channel_tiles = -(-problem.channels // LANES)
     together = shared_rows(window, column(target))
     dots = -(-column_taps(window, column(target)) // column(target).depth)
-    width = 2 if target.isa == "avx2" else 1
+    width = LANES // column(target).lanes
 
     def tile_cycles(pixels: int) -> int:
         # Columns of inputs are interleaved once for all outputs that see them; then come products and epilogues.

@@ -16,6 +16,7 @@ from sqc.codegen.plan import Plan
 from sqc.errors import CompileError
 from sqc.inspection import is_quantized
 from sqc.ir import Graph, rebatch, verify
+from sqc.ops.samples import samples_are_independent
 from sqc.passes import pipeline
 from sqc.passes.base import Notes
 from sqc.quantizing import AfterPass, quantize
@@ -86,11 +87,11 @@ def compile(
 
     ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, a graph that brings its own
     quantization, or a float graph alone, which is then compiled in float. ``batch`` is the leading dimension, or
-    several, of which the library holds a variant each over the same weights. ``records`` is a file of tuning records
-    (see :func:`sqc.tune`), whose tiles go before the model's choice. ``preset``, ``ranges`` and ``exclude`` are those
-    of :func:`quantize`. With ``require_int8`` matrix ops in float, and roundings that fused with no integer op, are an
-    error that lists them. ``after`` sees the graph after every pass; ``progress`` counts layers that are refined, then
-    kernels.
+    several, of which the library holds a variant each over the same weights; other batches run in parts of these.
+    ``records`` is a file of tuning records (see :func:`sqc.tune`), whose tiles go before the model's choice.
+    ``preset``, ``ranges`` and ``exclude`` are those of :func:`quantize`. With ``require_int8`` matrix ops in float, and
+    roundings that fused with no integer op, are an error that lists them. ``after`` sees the graph after every pass;
+    ``progress`` counts layers that are refined, then kernels.
 
     Raises CompileError if an op has no kernel for the target, or for the sake of ``require_int8``, GraphError if the
     model fixes another batch, or RecordsError for unreadable records.
@@ -105,10 +106,11 @@ def compile(
     pairs = surviving_pairs(graph, notes)
     work = work_by_result(graph)
     counts = [work_by_result(variant) for variant in _variants(graph, batch)]
+    independent = samples_are_independent(graph)
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
     build = Build(chosen, tuned_tiles(records))
     programs = [
-        build_program(variant, build, progress, products)
+        build_program(variant, build, progress, products, variant.inputs[0].type.shape[0] if independent else 0)
         for variant, products in zip(_variants(graph, batch), counts, strict=True)
     ]
     report = report_of(graph, notes, work, pairs)

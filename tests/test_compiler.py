@@ -123,6 +123,18 @@ def test_batches_give_the_same_bits_in_every_row(
         assert same_bits(model(x), expected)
 
 
+def test_any_batch_runs_in_parts_of_those_compiled(
+    graph: Graph, calibration: sqc.Calibration, compiled: sqc.CompiledModel
+) -> None:
+    model = sqc.compile(graph, calibration, batch=(3, 8)).load()
+    x = images(40, seed=9)
+    expected = np.concatenate([compiled(x[i : i + 1]) for i in range(40)])
+    for count in range(1, 41):
+        assert same_bits(model(x[:count]), expected[:count])
+    assert same_bits(compiled(x), expected)
+    assert len(sqc.compile(graph, calibration, batch=(3, 8)).plan.constants) == len(compiled.plan.constants)
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_give_the_same_bits(graph: Graph, calibration: sqc.Calibration, threads: int) -> None:
     compiled = sqc.compile(graph, calibration, batch=8)

@@ -90,6 +90,7 @@ def _description(plan: Plan) -> dict[str, object]:
             "steps": [{"name": step.name, **(step.work.to_dict() if step.work else {})} for step in program.steps],
             "arena_bytes": program.arena_bytes,
             "live_bytes": program.live_bytes,
+            "samples": program.samples,
         }
         for program in plan.programs
     ]
@@ -135,7 +136,7 @@ const int sqc_number_rules = {plan.number_rules};
         yield (
             f"    {{{len(program.inputs)}, {len(program.outputs)}, {len(program.steps)}, "
             f"{sum(len(step.arguments) for step in program.steps)}, inputs{index}, outputs{index}, "
-            f"steps{index}, arguments{index}, {program.arena_bytes}}},"
+            f"steps{index}, arguments{index}, {program.arena_bytes}, {program.samples}}},"
         )
     yield "};"
     yield f"const size_t sqc_program_count = {len(plan.programs)};"

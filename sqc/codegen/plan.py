@@ -98,6 +98,8 @@ class Program:
     """The model at one batch size. Steps run in order; each may touch 256 bytes on either side of the arena.
 
     live_bytes: the most that any one step needs of the arena, so that no plan can be smaller.
+    samples: the batch size, by which the leading dimension of every input and output divides; 0 where the results of a
+    sample may depend on the others.
     """
 
     inputs: tuple[Tensor, ...]
@@ -105,6 +107,7 @@ class Program:
     steps: tuple[Step, ...]
     arena_bytes: int
     live_bytes: int = 0
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ def _check_program(program: Program, plan: Plan) -> None:
             raise CompileError(f"{tensor.name}: inputs and outputs cannot be of type {tensor.dtype}")
         if any(size < 1 for size in tensor.shape):
             raise CompileError(f"{tensor.name}: shape {tensor.shape} has no elements")
+        if program.samples and (not tensor.shape or tensor.shape[0] % program.samples):
+            raise CompileError(f"{tensor.name}: shape {tensor.shape} cannot be cut into {program.samples} samples")
     limits = {
         "input": len(program.inputs),
         "output": len(program.outputs),

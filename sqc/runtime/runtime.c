@@ -159,6 +159,8 @@ size_t sqc_input_count(const sqc_model *model) { return model->program->input_co
 size_t sqc_output_count(const sqc_model *model) { return model->program->output_count; }
 size_t sqc_step_count(const sqc_model *model) { return model->program->step_count; }
 
+size_t sqc_samples(const sqc_model *model) { return model->program->samples; }
+
 sqc_status sqc_input_info(const sqc_model *model, size_t index, sqc_tensor *info) {
     if (!model || !info) return bad_argument("sqc_input_info", "a pointer is NULL");
     if (index >= model->program->input_count) return bad_argument("sqc_input_info", "no input has this index");

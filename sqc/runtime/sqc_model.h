@@ -39,6 +39,7 @@ typedef struct {
     const sqc_step *steps;
     const sqc_argument *arguments; /* of all steps, one after the other */
     size_t arena_bytes;
+    size_t samples; /* in one run; 0 where they may depend on each other */
 } sqc_program;
 
 extern const sqc_program sqc_programs[];

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,27 @@ def test_variants_go_by_shape(make: Make) -> None:
     assert [variant.inputs[0].shape for variant in model.variants] == [(1, 4), (8, 4)]
     with pytest.raises(InputError, match=r"input 'x' has shape \(2, 4\), the model takes \(1, 4\) or \(8, 4\)"):
         model(np.ones((2, 4), np.float32))
+
+
+def test_samples_are_cut_into_the_batches_compiled(make: Make) -> None:
+    def batch(size: int) -> Program:
+        one = program(Step(f"double_{size * 4}", (INPUT, OUTPUT), "double"), shape=(size * 2, 2))
+        return replace(one, samples=size)
+
+    model = make(plan(batch(32), batch(2), batch(8)))
+    x = np.arange(200 * 2, dtype=np.float32).reshape(200, 2)
+    for count in range(1, 100):
+        np.testing.assert_array_equal(model(x[: 2 * count]), x[: 2 * count] * 2)
+        guarded = np.full((2 * count + 2, 2), -1, np.float32)
+        model(x[: 2 * count], out=guarded[:-2])
+        np.testing.assert_array_equal(guarded[-2:], -1)
+    assert model.variants[0].samples == 32
+    with pytest.raises(InputError, match=r"input 'x' has shape \(3, 2\), the model takes"):
+        model(x[:3])
+    with pytest.raises(InputError, match=r"input 'x' has shape \(0, 2\), the model takes"):
+        model(x[:0])
+    with pytest.raises(InputError, match="not compiled for batches of 3, so they have no profile"):
+        model.profile(x[:6])
 
 
 def test_wrong_arrays_are_refused(make: Make, image: np.ndarray) -> None:
