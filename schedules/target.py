@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from sqc.errors import CompileError
 
@@ -66,6 +66,12 @@ class Target:
         if name not in _TARGETS:
             raise CompileError(f"unknown target {name!r}; known: native, {', '.join(sorted(_TARGETS))}")
         return _TARGETS[name]
+
+    @staticmethod
+    def parse_several(names: str) -> tuple[Target, ...]:
+        """The targets of a list like ``x86-64-v3,icelake-server``, the quickest first. Raises CompileError."""
+        targets = {target.name: target for target in map(Target.parse, names.split(","))}
+        return tuple(sorted(targets.values(), key=lambda t: (get_args(Isa).index(t.isa), -len(t.cpu_features))))
 
     @staticmethod
     def names() -> tuple[str, ...]:

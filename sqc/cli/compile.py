@@ -59,7 +59,13 @@ batch_option = click.option(
 )
 @click.option("--float", "as_float", is_flag=True, help="Compile in float32, without calibration.")
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
-@click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
+@click.option(
+    "--target",
+    default="native",
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help="An instruction set, or this machine's; of several, loading picks the best.",
+)
 @batch_option
 @click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
 @ranges_option
@@ -102,7 +108,7 @@ def command(
     output = output or model.with_suffix(".so")
     rules = parse_ranges(ranges)
     recipe = recipe_of(preset)
-    Target.parse(target)
+    Target.parse_several(target)
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
     calibration: Calibration | None = None

@@ -129,8 +129,11 @@ class _Instance:
         weakref.finalize(self, _close, library, handle).atexit = False
         self.handle = handle
         self.check(self.functions.sqc_share_cores(handle, _cores))
+        target = self.functions.sqc_target(handle).decode()
+        chosen = (other for other in library.description["alternatives"] if other["target"] == target)
+        self.description = {**library.description, **next(chosen, {})}
         self.variants = []
-        for index, description in enumerate(library.description["variants"]):
+        for index, description in enumerate(self.description["variants"]):
             variant = ctypes.c_void_p()
             self.check(self.functions.sqc_variant(handle, index, ctypes.byref(variant)))
             steps = tuple(str(step["name"]) for step in description["steps"])
@@ -257,8 +260,11 @@ class Model:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the compiler wrote about the model: quantization, target, versions, report."""
-        return self._instance.library.description
+        """What the compiler wrote about the model: quantization, target, versions, report.
+
+        Of a library for several targets, `target`, `cpu_features` and `variants` tell about the one that runs here.
+        """
+        return self._instance.description
 
     @property
     def threads(self) -> int:

@@ -56,6 +56,9 @@ typedef struct {
 SQC_API sqc_status sqc_open(sqc_model **model);
 SQC_API void sqc_close(sqc_model *model);
 
+/* Which of the targets that the model was compiled for runs here: the best that the processor supports. */
+SQC_API const char *sqc_target(const sqc_model *model);
+
 /* A model compiled for several batch sizes has one variant for each, and sqc_open gives the first. A variant shares
  * threads and lifetime with the handle it came from, and is a handle to all functions but sqc_close. */
 SQC_API size_t sqc_variant_count(const sqc_model *model);

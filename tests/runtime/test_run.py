@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from sqc.codegen.plan import Argument, Program, Step, Tensor
 from sqc.errors import ExecutionError, InputError, SqcError
 from sqc.runtime import Model
-from tests.runtime.models import BATCH, CONSTANT, INPUT, OUTPUT, add_two, one_step, plan, program
+from tests.runtime.models import BATCH, CONSTANT, INPUT, OUTPUT, add_two, doubling, one_step, plan, program
 
 Make = Callable[..., Model]
 
@@ -67,24 +66,18 @@ def test_variants_go_by_shape(make: Make) -> None:
 
 
 def test_samples_are_cut_into_the_batches_compiled(make: Make) -> None:
-    def batch(size: int) -> Program:
-        one = program(Step(f"double_{size * 4}", (INPUT, OUTPUT), "double"), shape=(size * 2, 2))
-        return replace(one, samples=size)
-
-    model = make(plan(batch(32), batch(2), batch(8)))
+    model = make(doubling(64, 4, 16))
     x = np.arange(200 * 2, dtype=np.float32).reshape(200, 2)
-    for count in range(1, 100):
-        np.testing.assert_array_equal(model(x[: 2 * count]), x[: 2 * count] * 2)
-        guarded = np.full((2 * count + 2, 2), -1, np.float32)
-        model(x[: 2 * count], out=guarded[:-2])
-        np.testing.assert_array_equal(guarded[-2:], -1)
-    assert model.variants[0].samples == 32
-    with pytest.raises(InputError, match=r"input 'x' has shape \(3, 2\), the model takes"):
-        model(x[:3])
+    for count in range(1, 200):
+        np.testing.assert_array_equal(model(x[:count]), x[:count] * 2)
+        guarded = np.full((count + 1, 2), -1, np.float32)
+        model(x[:count], out=guarded[:-1])
+        np.testing.assert_array_equal(guarded[-1:], -1)
+    assert model.variants[0].samples == 64
     with pytest.raises(InputError, match=r"input 'x' has shape \(0, 2\), the model takes"):
         model(x[:0])
     with pytest.raises(InputError, match="not compiled for batches of 3, so they have no profile"):
-        model.profile(x[:6])
+        model.profile(x[:3])
 
 
 def test_wrong_arrays_are_refused(make: Make, image: np.ndarray) -> None:
