@@ -15,6 +15,7 @@ from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
 from sqc.schedules.target import Target
+from sqc.schedules.tile_product import COLUMNS, ROWS, TileProduct
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function
@@ -78,6 +79,10 @@ class MatrixProduct:
             sch, tile, product, stage_scope(size) if staged else None, self.epilogue.lanes(tile.columns, target)
         )
 
+    def pack(self, w: np.ndarray, target: Target) -> np.ndarray:
+        """Weights ``[columns, depth]`` as the kernel reads them."""
+        return pack_weights(w, dot(target))
+
 
 def used_depth(w: np.ndarray | None, stride: int, multiple: int) -> int:
     """How many inputs weights ``[O, stride]`` multiply, without those behind that padding brought.
@@ -109,13 +114,16 @@ def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: in
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
     depth = used_depth(pattern.constants.get(w), stride, dot(target).depth)
 
+    problem: MatrixProduct | TileProduct = MatrixProduct(rows, columns, depth, stride, epilogue)
+    if target.isa == "amx" and rows >= ROWS and columns >= COLUMNS:
+        problem = TileProduct(rows, columns, depth, stride, epilogue)
+
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
-            pack_weights(constants[w].reshape(columns, stride)[:, :depth], dot(target)),
+            problem.pack(constants[w].reshape(columns, stride)[:, :depth], target),
             pack_bias(constants[bias]),
             *values.pack(constants),
             np.array(values.parameters or (0,), np.int32),
         ]
 
-    problem = MatrixProduct(rows, columns, depth, stride, epilogue)
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

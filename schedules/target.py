@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from sqc.errors import CompileError
 
-Isa: TypeAlias = Literal["avx512vnni", "avxvnni", "avx512bw", "avx2"]
+Isa: TypeAlias = Literal["amx", "avx512vnni", "avxvnni", "avx512bw", "avx2"]
 """From the quickest to the slowest."""
 
 _V3 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
@@ -51,12 +51,12 @@ class Target:
     @property
     def vector_bytes(self) -> int:
         """Width of a vector register."""
-        return 64 if self.isa.startswith("avx512") else 32
+        return 64 if self.isa in ("amx", "avx512vnni", "avx512bw") else 32
 
     @property
     def has_vnni(self) -> bool:
-        """Whether it multiplies bytes as they are; otherwise both factors are widened to 16 bits."""
-        return self.isa.endswith("vnni")
+        """Whether vectors multiply bytes as they are; otherwise both factors are widened to 16 bits."""
+        return self.isa in ("amx", "avx512vnni", "avxvnni")
 
     @staticmethod
     def parse(name: str) -> Target:
@@ -84,7 +84,10 @@ class Target:
 
 
 def _targets() -> dict[str, Target]:
-    targets = [Target("avx512vnni-emulated", "avx512vnni", "x86-64-v3", _V3, emulated=True)]
+    targets = [
+        Target("avx512vnni-emulated", "avx512vnni", "x86-64-v3", _V3, emulated=True),
+        Target("amx-emulated", "amx", "x86-64-v3", _V3, emulated=True),
+    ]
     for name in ("x86-64-v3", "haswell", "broadwell", "skylake"):
         targets.append(Target(name, "avx2", name, _V3))
     for name in ("znver1", "znver2", "znver3"):
@@ -99,6 +102,7 @@ def _targets() -> dict[str, Target]:
     targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE))
     for name in ("sapphirerapids", "emeraldrapids", "graniterapids"):
         targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_FP16))
+        targets.append(Target(f"{name}-amx", "amx", name, (*_ICE_LAKE, "amx-tile", "amx-int8"), _NO_FP16))
     for name in ("znver4", "znver5"):
         targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A))
     return {target.name: target for target in targets}
@@ -110,7 +114,7 @@ _TARGETS = _targets()
 _SPELLINGS = {
     "pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "bmi1": "bmi", "abm": "lzcnt",
     "avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni", "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg",
-    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "avx512_vpopcntdq": "avx512vpopcntdq", "amx_tile": "amx-tile", "amx_int8": "amx-int8",
 }  # fmt: skip
 
 

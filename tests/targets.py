@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-EVERYWHERE = ["x86-64-v3", "avx512vnni-emulated"]
+EVERYWHERE = ["x86-64-v3", "avx512vnni-emulated", "amx-emulated"]
 """What every machine with AVX2 can run."""
 TARGETS = [
     *EVERYWHERE,

@@ -155,7 +155,9 @@ def _feature_check(features: Iterable[str], function: str) -> Iterator[str]:
     yield f"\nstatic const char *{function}(size_t skip) {{"
     yield "    __builtin_cpu_init();"
     for feature in features:
-        yield f'    if (!__builtin_cpu_supports("{feature}") && !skip--) return "{feature}";'
+        # The system has to be asked before a process may use tiles.
+        allowed = " || !sqc_may_use_tiles()" if feature == "amx-tile" else ""
+        yield f'    if ((!__builtin_cpu_supports("{feature}"){allowed}) && !skip--) return "{feature}";'
     yield "    return (void)skip, NULL;\n}\n"
 
 

@@ -50,6 +50,9 @@ typedef struct {
     const sqc_program *programs;
 } sqc_candidate;
 
+/* Asks the system to let this process use AMX's tiles; 0 if it refuses. */
+int sqc_may_use_tiles(void);
+
 extern const sqc_candidate sqc_candidates[]; /* the best first */
 extern const size_t sqc_candidate_count;
 extern const size_t sqc_program_count; /* of each */

@@ -77,6 +77,32 @@ def test_avx_vnni_is_encoded_without_avx512(target: str, groups: int) -> None:
     assert "%zmm" not in text and "%ymm16" not in text and "%k1" not in text
 
 
+@pytest.mark.parametrize(("rows", "depth", "products"), [(64, 256, 4), (16, 256, 2), (50, 40, 4)])
+def test_tiles_stay_in_registers(rows: int, depth: int, products: int) -> None:
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(rows, depth), case.s8(96, depth), case.bias(96))
+    case.requantize(acc, 1e5)
+    kernel = lower(case.op(), Target.parse("sapphirerapids-amx"), case.arrays)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vpdpbusd" not in text
+    configure, *rest = re.findall(r"(ldtilecfg|tileloadd|tdpbusd|tilestored|tilerelease)\s(.*)", text)
+    assert configure[0] == "ldtilecfg"
+    steps = [name for name, _ in rest]
+    assert steps[:products] == ["tileloadd"] * products and steps[-1] == "tilerelease"
+    assert steps[-1 - products : -1] == ["tilestored"] * products
+    sums = {operands.split(", ")[-1] for name, operands in rest if name == "tdpbusd"}
+    assert len(sums) == products
+    assert {operands.split(",")[0] for name, operands in rest if name == "tilestored"} == sums
+
+
+def test_few_rows_are_left_to_vectors() -> None:
+    case = Case()
+    case.emit("qfully_connected", case.u8(8, 64), case.s8(96, 64), case.bias(96))
+    kernel = lower(case.op(), Target.parse("sapphirerapids-amx"), case.arrays)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vpdpbusd" in text and "tdpbusd\t" not in text.replace("vpdpbusd", "")
+
+
 @pytest.mark.parametrize("target", ["x86-64-v3", "znver3", "icelake-server"])
 def test_nothing_is_contracted(target: str) -> None:
     kernel = convolution(target, 16)
