@@ -85,8 +85,8 @@ class TileProduct:
             sch.tensorize(row, register(block, depth, scope))
         return sch.mod["main"]
 
-    def pack(self, w: np.ndarray, target: Target) -> np.ndarray:
+    def pack(self, w: np.ndarray, target: Target) -> list[np.ndarray]:
         """Weights ``[columns, depth]`` as ``[vectors][depth/4][16][4]``, filled up with zeros to whole tiles."""
         columns, depth = round_up(self.columns, COLUMNS), round_up(self.depth, DEPTH)
         full = np.pad(w, ((0, columns - self.columns), (0, depth - self.depth)))
-        return pack_weights(full, dot(target))
+        return [pack_weights(full, dot(target))]

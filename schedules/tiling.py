@@ -14,7 +14,8 @@ from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise, column_taps, shared_rows
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
-from sqc.schedules.intrinsics import LANES, column, dot
+from sqc.schedules.indexed_product import IndexedProduct
+from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.target import Target
 
@@ -65,7 +66,7 @@ class Work:
 
     A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows. A register tile does not pass a
     multiple of ``group`` columns. ``staged(block)`` gives the bytes that are staged for a block (0: none), ``epilogue``
-    is what follows the sums.
+    is what follows the sums, ``product`` what they are made of.
     """
 
     batch: int
@@ -76,6 +77,7 @@ class Work:
     group: int
     epilogue: Epilogue
     staged: Callable[[int], int]
+    product: Dot
 
     def divides(self, parts: int, column_tiles: int) -> bool:
         """Whether the columns, ``column_tiles`` tiles of them, can be split in ``parts``."""
@@ -116,7 +118,7 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
     """Cycles, over one and several threads."""
-    costs, operands, product = COSTS[target.vector_bytes], len(work.epilogue.operands), dot(target)
+    costs, operands, product = COSTS[target.vector_bytes], len(work.epilogue.operands), work.product
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
     accumulators = tile.rows * tile.vectors
@@ -124,7 +126,7 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
     per_vector = costs.epilogue[work.epilogue.lanes(tile.columns, target)] + costs.operand * operands
     per_vector += costs.crowd * min(1.0, accumulators / 24)
     around = costs.tile + accumulators * per_vector + (costs.address * tile.rows if scattered else 0.0)
-    cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, scattered=scattered) + around)
+    cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, product, scattered=scattered) + around)
     step_bytes = product.depth * (2 if product.widens else 1)
     panel = work.steps * tile.columns * product.depth
     if panel > FIRST_CACHE:
@@ -155,9 +157,11 @@ def spread(tasks: int, cycles: float) -> float:
     return total + sum(together) / len(together) / 2
 
 
-def step_cycles(tile: Tile, target: Target, *, scattered: bool) -> float:
+def step_cycles(tile: Tile, target: Target, product: Dot, *, scattered: bool) -> float:
     """Cycles of one step of the inner loop; ``scattered`` rows need an address each."""
     rows, vectors = tile.rows, tile.vectors
+    if product.saturates:
+        return max(3 * rows * vectors * (LANES // product.lanes) / 3, 3.0)
     if target.isa == "avx2":
         arithmetic = 4 * rows * vectors + 2 * vectors
         return max(arithmetic / 4, (arithmetic + rows + 2 * vectors) / 5.5)
@@ -200,6 +204,7 @@ def matrix_tiles(problem: MatrixProduct, target: Target) -> list[Tile]:
         group=round_up(problem.columns, LANES),
         epilogue=problem.epilogue,
         staged=lambda block: block * row_bytes,
+        product=product,
     )
     return ranked(work, target)
 
@@ -219,6 +224,23 @@ def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
         group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
         epilogue=problem.epilogue,
         staged=lambda block: problem.stage_bytes(block, target) if staged else 0,
+        product=product,
+    )
+    return ranked(work, target)
+
+
+def indexed_tiles(problem: IndexedProduct, target: Target) -> list[Tile]:
+    """The tiles of a product over lists of groups, the best by estimate first."""
+    work = Work(
+        1,
+        problem.rows,
+        problem.columns,
+        problem.groups,
+        unit=1,
+        group=round_up(problem.columns, LANES),
+        epilogue=problem.epilogue,
+        staged=lambda block: 0,
+        product=listed_dot(target),
     )
     return ranked(work, target)
 

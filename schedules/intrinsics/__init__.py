@@ -32,6 +32,11 @@ class Dot:
         return str(_family(self.name).register(scope, self.lanes))
 
     @property
+    def saturates(self) -> bool:
+        """Whether sums of two products must fit into 16 bits."""
+        return self.name == "pmaddubsw"
+
+    @property
     def widens(self) -> bool:
         """Whether activations have to be staged in a wider type."""
         return self.element != "uint8"
@@ -41,6 +46,12 @@ def dot(target: Target) -> Dot:
     """The dot product of a target; pure data."""
     name, lanes = _instruction(target), target.vector_bytes // 4
     return Dot(name, lanes, 2, "int16") if name == "pmaddwd" else Dot(name, lanes, 4, "uint8")
+
+
+def listed_dot(target: Target) -> Dot:
+    """The dot product of products over lists of groups: without VNNI, one whose weights must not saturate 16 bits."""
+    name, lanes = _instruction(target), target.vector_bytes // 4
+    return Dot("pmaddubsw" if name == "pmaddwd" else name, lanes, 4, "uint8")
 
 
 @dataclass(frozen=True)
