@@ -6,7 +6,7 @@ need not be widened before they are multiplied. The sums are the same integers e
 
 Measured on Zen 4, against products that take all activations in order, over four shapes of 1 to 196 rows: with 75 % of
 the groups zero 1.8 to 2.4 times as quick by AVX-512 VNNI, with 90 % 2.3 to 3.9 times; with none zero and no pair split
-1.1 to 1.4 times by AVX2 and 1.1 to 1.3 times by AVX-512BW, but slower where a third of the groups is listed twice.
+1.1 to 1.4 times by AVX2 and 1.1 to 1.3 times by AVX-512BW, but slower with half of the groups listed twice.
 """
 
 from __future__ import annotations
