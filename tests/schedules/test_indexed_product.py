@@ -37,7 +37,7 @@ def test_blocks_of_zeros_are_left_out(target: str, shape: tuple[int, int, int]) 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("density", [0.0, 0.3])
+@pytest.mark.parametrize("density", [0.1, 0.3])
 def test_pointwise_convolution(target: str, density: float) -> None:
     case = Case()
     w = case.value(sparse(case, 48, 64, density).reshape(48, 64, 1, 1))
