@@ -7,6 +7,9 @@ from sqc.ir import Graph, Op, Value, rebatch
 
 _SIZES = (2, 3)
 
+_STEP_BY_STEP = ("lstm", "lstm_cells", "gru")
+"""Ops whose leading axis holds one step of all samples after the other."""
+
 
 def samples_are_independent(graph: Graph) -> bool:
     """Whether every value that depends on the inputs holds one sample after the other, and no op mixes them.
@@ -24,7 +27,7 @@ def samples_are_independent(graph: Graph) -> bool:
     for op, larger in zip(small.ops, large.ops, strict=True):
         if dependent.isdisjoint(op.operands):
             continue
-        if op.kind == "fused" or _along_samples(op, dependent):
+        if op.kind in ("fused", *_STEP_BY_STEP) or _along_samples(op, dependent):
             return False
         if not all(map(_grows, op.results, larger.results)):
             return False
