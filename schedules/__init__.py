@@ -26,8 +26,8 @@ def lower(
 ) -> Kernel:
     """The kernel of an integer op. Raises CompileError if no kernel computes it.
 
-    ``constants`` holds those operands that are known already: a kernel may rely on their size and on
-    zeros among weights, not on other values.
+    ``constants`` holds those operands that are known already. A kernel may rely on their size, and on what its problem
+    tells of their values.
     ``tuned`` gives tiles by workload. One that the problem does not admit, and a missing one, is the model's choice.
     """
     kernel = _lower(op, target, constants)

@@ -119,6 +119,22 @@ def start_sums(func: Function, block: str, parameter: str) -> Function:
     return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
 
 
+def hide_reads(func: Function, block: str, parameter: str) -> Function:
+    """The same unscheduled function, whose ``block`` doesn't tell that it reads a parameter.
+
+    Nothing writes that, so no schedule depends on it; and intrinsics match blocks whose addresses are read from it.
+    """
+
+    def rewrite(node: Any, mutator: Any) -> Any:
+        if node.name_hint != block:
+            return mutator.default_mutate(node)
+        reads = [region for region in node.reads if region.source.name != parameter]
+        parts = node.iter_vars, reads, node.writes, node.name_hint, node.body, node.init
+        return s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
+
+    return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
+
+
 def register_intrinsic(name: str, description: Function, implementation: Function) -> str:
     """Make an intrinsic known to ``Schedule.tensorize`` under ``name``; returns the name."""
     TensorIntrin.register(name, description, implementation, override=True)

@@ -110,7 +110,7 @@ class Epilogue:
     def lanes(self, columns: int, target: Target) -> int:
         """How many of ``columns`` neighbouring results are computed at once: up to 64 where packing repays it."""
         moderate = all(isinstance(step, Requantize) and step.moderate for step in self.steps)
-        if target.isa == "avx2" or not self.steps or not moderate:
+        if target.vector_bytes < 64 or not self.steps or not moderate:
             return LANES
         return max(LANES, math.gcd(64, columns, self.shape[-1]))
 

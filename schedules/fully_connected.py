@@ -11,10 +11,12 @@ import numpy as np
 
 from sqc.ir import Value
 from sqc.schedules.epilogue import Epilogue, epilogue_of
+from sqc.schedules.indexed_product import IndexedProduct, list_groups, lists_pay
 from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
 from sqc.schedules.target import Target
+from sqc.schedules.tile_product import COLUMNS, ROWS, TileProduct
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function
@@ -78,6 +80,10 @@ class MatrixProduct:
             sch, tile, product, stage_scope(size) if staged else None, self.epilogue.lanes(tile.columns, target)
         )
 
+    def pack(self, w: np.ndarray, target: Target) -> list[np.ndarray]:
+        """Weights ``[columns, depth]`` as the kernel reads them."""
+        return [pack_weights(w, dot(target))]
+
 
 def used_depth(w: np.ndarray | None, stride: int, multiple: int) -> int:
     """How many inputs weights ``[O, stride]`` multiply, without those behind that padding brought.
@@ -107,15 +113,23 @@ def lower_pointwise(pattern: Pattern, target: Target) -> Kernel:
 def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: int) -> Kernel:
     epilogue, values = epilogue_of(pattern)
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
-    depth = used_depth(pattern.constants.get(w), stride, dot(target).depth)
+    known = pattern.constants.get(w)
+    depth = used_depth(known, stride, dot(target).depth)
+
+    problem: MatrixProduct | TileProduct | IndexedProduct = MatrixProduct(rows, columns, depth, stride, epilogue)
+    if target.isa == "amx" and rows >= ROWS and columns >= COLUMNS:
+        problem = TileProduct(rows, columns, depth, stride, epilogue)
+    elif known is not None:
+        groups = list_groups(known.reshape(columns, stride)[:, :depth], target)[0].shape[1]
+        if lists_pay(groups, depth, target):
+            problem = IndexedProduct(rows, columns, stride, groups, epilogue)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
-            pack_weights(constants[w].reshape(columns, stride)[:, :depth], dot(target)),
+            *problem.pack(constants[w].reshape(columns, stride)[:, :depth], target),
             pack_bias(constants[bias]),
             *values.pack(constants),
             np.array(values.parameters or (0,), np.int32),
         ]
 
-    problem = MatrixProduct(rows, columns, depth, stride, epilogue)
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

@@ -36,7 +36,7 @@ class ProductLimit:
 
     def tile(self, target: Target) -> tuple[int, int]:
         """Rows and vectors of accumulators, as measured best: many, but the weights must stay in registers too."""
-        if target.isa == "avx512vnni":
+        if target.vector_bytes == 64:
             return 8, 3
         return (4, 1) if self.precision == "int8" else (6, 1)
 

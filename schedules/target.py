@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from sqc.errors import CompileError
 
-Isa: TypeAlias = Literal["avx512vnni", "avx2"]
+Isa: TypeAlias = Literal["amx", "avx512vnni", "avxvnni", "avx512bw", "avx2"]
+"""From the quickest to the slowest."""
 
 _V3 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
-_VNNI = (*_V3, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+_V4 = (*_V3, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
+_VNNI = (*_V4, "avx512vnni")
 _ICE_LAKE = (*_VNNI, "avx512vbmi", "avx512vbmi2", "avx512ifma", "avx512bitalg", "avx512vpopcntdq", "gfni")
+
+# The instructions of AVX-VNNI as AVX-512 encodes them, for processors that have only those.
+_EVEX = (*_V3, "avx512f", "avx512vl", "avx512vnni")
 
 # LLVM uses AMD's SSE4a where it may, which no other processor has and which gains nothing here.
 _NO_SSE4A = ("-sse4a",)
@@ -41,12 +46,17 @@ class Target:
     @property
     def registers(self) -> int:
         """Number of vector registers."""
-        return 32 if self.isa == "avx512vnni" else 16
+        return 32 if self.vector_bytes == 64 else 16
 
     @property
     def vector_bytes(self) -> int:
         """Width of a vector register."""
-        return 64 if self.isa == "avx512vnni" else 32
+        return 64 if self.isa in ("amx", "avx512vnni", "avx512bw") else 32
+
+    @property
+    def has_vnni(self) -> bool:
+        """Whether vectors multiply bytes as they are; otherwise both factors are widened to 16 bits."""
+        return self.isa in ("amx", "avx512vnni", "avxvnni")
 
     @staticmethod
     def parse(name: str) -> Target:
@@ -56,6 +66,12 @@ class Target:
         if name not in _TARGETS:
             raise CompileError(f"unknown target {name!r}; known: native, {', '.join(sorted(_TARGETS))}")
         return _TARGETS[name]
+
+    @staticmethod
+    def parse_several(names: str) -> tuple[Target, ...]:
+        """The targets of a list like ``x86-64-v3,icelake-server``, the quickest first. Raises CompileError."""
+        targets = {target.name: target for target in map(Target.parse, names.split(","))}
+        return tuple(sorted(targets.values(), key=lambda t: (get_args(Isa).index(t.isa), -len(t.cpu_features))))
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -68,16 +84,25 @@ class Target:
 
 
 def _targets() -> dict[str, Target]:
-    targets = [Target("avx512vnni-emulated", "avx512vnni", "x86-64-v3", _V3, emulated=True)]
+    targets = [
+        Target("avx512vnni-emulated", "avx512vnni", "x86-64-v3", _V3, emulated=True),
+        Target("amx-emulated", "amx", "x86-64-v3", _V3, emulated=True),
+    ]
     for name in ("x86-64-v3", "haswell", "broadwell", "skylake"):
         targets.append(Target(name, "avx2", name, _V3))
     for name in ("znver1", "znver2", "znver3"):
         targets.append(Target(name, "avx2", name, _V3, _NO_SSE4A))
+    for name in ("skylake-avx512", "x86-64-v4"):
+        targets.append(Target(name, "avx512bw", name, _V4))
+    for name in ("alderlake", "sierraforest"):
+        targets.append(Target(name, "avxvnni", "alderlake", (*_V3, "avxvnni")))
+    targets.append(Target("avxvnni-evex", "avxvnni", "x86-64-v3", _EVEX, ("+avx512vl", "+avx512vnni")))
     for name in ("cascadelake", "cooperlake"):
         targets.append(Target(name, "avx512vnni", name, _VNNI))
     targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE))
     for name in ("sapphirerapids", "emeraldrapids", "graniterapids"):
         targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_FP16))
+        targets.append(Target(f"{name}-amx", "amx", name, (*_ICE_LAKE, "amx-tile", "amx-int8"), _NO_FP16))
     for name in ("znver4", "znver5"):
         targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A))
     return {target.name: target for target in targets}
@@ -88,8 +113,8 @@ _TARGETS = _targets()
 # Where the kernel of Linux spells a feature otherwise than GCC.
 _SPELLINGS = {
     "pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "bmi1": "bmi", "abm": "lzcnt",
-    "avx512_vnni": "avx512vnni", "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg",
-    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni", "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg",
+    "avx512_vpopcntdq": "avx512vpopcntdq", "amx_tile": "amx-tile", "amx_int8": "amx-int8",
 }  # fmt: skip
 
 
@@ -109,8 +134,8 @@ def _cpuinfo(field: str) -> str:
 
 def _native() -> str:
     amd = _cpuinfo("vendor_id") == "AuthenticAMD"
-    candidates = ("znver4", "cascadelake", "znver3", "x86-64-v3") if amd else (
-        "icelake-server", "cascadelake", "x86-64-v3"
+    candidates = ("znver4", "cascadelake", "x86-64-v4", "znver3", "x86-64-v3") if amd else (
+        "icelake-server", "cascadelake", "alderlake", "skylake-avx512", "x86-64-v3"
     )  # fmt: skip
     for name in candidates:
         if _TARGETS[name].runs_here():

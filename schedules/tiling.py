@@ -14,9 +14,10 @@ from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise, column_taps, shared_rows
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
-from sqc.schedules.intrinsics import LANES, column, dot
+from sqc.schedules.indexed_product import IndexedProduct
+from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
-from sqc.schedules.target import Isa, Target
+from sqc.schedules.target import Target
 
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
@@ -49,14 +50,14 @@ class Costs:
     staging: float
 
 
-COSTS: Mapping[Isa, Costs] = {
-    "avx2": Costs({16: 9.0}, 0.0, 0.0, 12.0, 6.0, weights=0.06, activations=0.0, results=0.0, staging=0.05),
-    "avx512vnni": Costs(
+COSTS: Mapping[int, Costs] = {
+    32: Costs({16: 9.0}, 0.0, 0.0, 12.0, 6.0, weights=0.06, activations=0.0, results=0.0, staging=0.05),
+    64: Costs(
         {16: 3.0, 32: 2.4, 64: 2.2}, 0.5, 1.4, 0.9, 0.6, weights=0.011, activations=0.007, results=0.009, staging=0.07
     ),
 }
-"""AVX-512 VNNI: over 41 layers and about 25 tiles each, on Zen 4, the tile of the least estimate took 1 % longer than
-the best, in geometric mean."""
+"""By the bytes of a vector, measured with AVX2 and AVX-512 VNNI. With the latter, on Zen 4, over 41 layers and about 25
+tiles each, the tile of the least estimate took 1 % longer than the best, in geometric mean."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Work:
 
     A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows. A register tile does not pass a
     multiple of ``group`` columns. ``staged(block)`` gives the bytes that are staged for a block (0: none), ``epilogue``
-    is what follows the sums.
+    is what follows the sums, ``product`` what they are made of.
     """
 
     batch: int
@@ -76,6 +77,7 @@ class Work:
     group: int
     epilogue: Epilogue
     staged: Callable[[int], int]
+    product: Dot
 
     def divides(self, parts: int, column_tiles: int) -> bool:
         """Whether the columns, ``column_tiles`` tiles of them, can be split in ``parts``."""
@@ -116,7 +118,7 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
     """Cycles, over one and several threads."""
-    costs, operands, product = COSTS[target.isa], len(work.epilogue.operands), dot(target)
+    costs, operands, product = COSTS[target.vector_bytes], len(work.epilogue.operands), work.product
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
     accumulators = tile.rows * tile.vectors
@@ -124,7 +126,7 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
     per_vector = costs.epilogue[work.epilogue.lanes(tile.columns, target)] + costs.operand * operands
     per_vector += costs.crowd * min(1.0, accumulators / 24)
     around = costs.tile + accumulators * per_vector + (costs.address * tile.rows if scattered else 0.0)
-    cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, scattered=scattered) + around)
+    cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, product, scattered=scattered) + around)
     step_bytes = product.depth * (2 if product.widens else 1)
     panel = work.steps * tile.columns * product.depth
     if panel > FIRST_CACHE:
@@ -155,12 +157,18 @@ def spread(tasks: int, cycles: float) -> float:
     return total + sum(together) / len(together) / 2
 
 
-def step_cycles(tile: Tile, target: Target, *, scattered: bool) -> float:
+def step_cycles(tile: Tile, target: Target, product: Dot, *, scattered: bool) -> float:
     """Cycles of one step of the inner loop; ``scattered`` rows need an address each."""
     rows, vectors = tile.rows, tile.vectors
+    if product.saturates:
+        return max(3 * rows * vectors * (LANES // product.lanes) / 3, 3.0)
     if target.isa == "avx2":
         arithmetic = 4 * rows * vectors + 2 * vectors
         return max(arithmetic / 4, (arithmetic + rows + 2 * vectors) / 5.5)
+    if target.isa == "avx512bw":
+        return max((2 * rows * vectors + vectors) / 2, (rows + vectors) / 2, 2.0)
+    if target.isa == "avxvnni":
+        return max(rows * vectors, (rows + 2 * vectors) / 2, 3.0)
     # Vectors of weights are loaded one in a cycle, activations, broadcast by the dot product itself, several. Where
     # addresses exceed the general registers, they are loaded too.
     loads = 1.5 * vectors + 0.15 * rows + (max(0, rows - 8) if scattered else 0)
@@ -171,10 +179,12 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
     """The (rows, vectors) whose accumulators fit into registers beside what the inner loop needs."""
     for vectors in (1, 2, 3, 4):
         for rows in range(1, 25):
+            halves = LANES * 4 // target.vector_bytes
             if target.isa == "avx2":
+                # Products pass through registers before they are added.
                 fits = 2 * rows * vectors <= (12 if vectors == 1 else 8)
             else:
-                fits = (rows + 1) * vectors + 1 <= 31
+                fits = (rows + 1) * vectors * halves + (1 if target.has_vnni else 2) <= target.registers - 1
             if fits:
                 yield rows, vectors
 
@@ -194,6 +204,7 @@ def matrix_tiles(problem: MatrixProduct, target: Target) -> list[Tile]:
         group=round_up(problem.columns, LANES),
         epilogue=problem.epilogue,
         staged=lambda block: block * row_bytes,
+        product=product,
     )
     return ranked(work, target)
 
@@ -213,6 +224,23 @@ def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
         group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
         epilogue=problem.epilogue,
         staged=lambda block: problem.stage_bytes(block, target) if staged else 0,
+        product=product,
+    )
+    return ranked(work, target)
+
+
+def indexed_tiles(problem: IndexedProduct, target: Target) -> list[Tile]:
+    """The tiles of a product over lists of groups, the best by estimate first."""
+    work = Work(
+        1,
+        problem.rows,
+        problem.columns,
+        problem.groups,
+        unit=1,
+        group=round_up(problem.columns, LANES),
+        epilogue=problem.epilogue,
+        staged=lambda block: 0,
+        product=listed_dot(target),
     )
     return ranked(work, target)
 
@@ -227,7 +255,7 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
     channel_tiles = -(-problem.channels // LANES)
     together = shared_rows(window, column(target))
     dots = -(-column_taps(window, column(target)) // column(target).depth)
-    width = 2 if target.isa == "avx2" else 1
+    width = LANES // column(target).lanes
 
     def tile_cycles(pixels: int) -> int:
         # Columns of inputs are interleaved once for all outputs that see them; then come products and epilogues.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
-from sqc.codegen.build import Build, Progress, build_program
+from sqc.codegen.build import Build, Constants, Progress, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
 from sqc.errors import CompileError
 from sqc.inspection import is_quantized
 from sqc.ir import Graph, rebatch, verify
+from sqc.ops.samples import samples_are_independent
 from sqc.passes import pipeline
 from sqc.passes.base import Notes
 from sqc.quantizing import AfterPass, quantize
@@ -82,38 +84,47 @@ def compile(
     after: AfterPass | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
-    """Compile a model for ``target``.
+    """Compile a model for ``target``; of several (``"x86-64-v3,icelake-server"``) loading picks the best it can run.
 
     ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, a graph that brings its own
     quantization, or a float graph alone, which is then compiled in float. ``batch`` is the leading dimension, or
-    several, of which the library holds a variant each over the same weights. ``records`` is a file of tuning records
-    (see :func:`sqc.tune`), whose tiles go before the model's choice. ``preset``, ``ranges`` and ``exclude`` are those
-    of :func:`quantize`. With ``require_int8`` matrix ops in float, and roundings that fused with no integer op, are an
-    error that lists them. ``after`` sees the graph after every pass; ``progress`` counts layers that are refined, then
-    kernels.
+    several, of which the library holds a variant each over the same weights; other batches run in parts of these.
+    ``records`` is a file of tuning records (see :func:`sqc.tune`), whose tiles go before the model's choice.
+    ``preset``, ``ranges`` and ``exclude`` are those of :func:`quantize`. With ``require_int8`` matrix ops in float, and
+    roundings that fused with no integer op, are an error that lists them. ``after`` sees the graph after every pass;
+    ``progress`` counts layers that are refined, then kernels.
 
     Raises CompileError if an op has no kernel for the target, or for the sake of ``require_int8``, GraphError if the
     model fixes another batch, or RecordsError for unreadable records.
     """
     from sqc.tuning.records import tuned_tiles
 
-    chosen = Target.parse(target)
+    targets = Target.parse_several(target)
+    here = next((chosen for chosen in targets if chosen.runs_here()), targets[0])
     notes = Notes()
-    graph = _quantized(graph, calibration, preset, ranges, exclude, target, notes, after, progress)
+    graph = _quantized(graph, calibration, preset, ranges, exclude, here.name, notes, after, progress)
     if require_int8:
         check_int8(graph, notes)
     pairs = surviving_pairs(graph, notes)
     work = work_by_result(graph)
     counts = [work_by_result(variant) for variant in _variants(graph, batch)]
+    independent = samples_are_independent(graph)
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
-    build = Build(chosen, tuned_tiles(records))
+    tuned, constants = tuned_tiles(records), Constants()
+    builds = [Build(chosen, tuned, constants) for chosen in targets]
     programs = [
-        build_program(variant, build, progress, products)
-        for variant, products in zip(_variants(graph, batch), counts, strict=True)
+        [
+            build_program(variant, build, progress, products, variant.inputs[0].type.shape[0] if independent else 0)
+            for variant, products in zip(_variants(graph, batch), counts, strict=True)
+        ]
+        for build in builds
     ]
     report = report_of(graph, notes, work, pairs)
-    plan = build.plan(programs, graph.name, quantization=_quantization(graph), report=report.to_dict())
-    return CompiledModel(plan, report)
+    plan, *alternatives = [
+        build.plan(of_build, graph.name, quantization=_quantization(graph), report=report.to_dict())
+        for build, of_build in zip(builds, programs, strict=True)
+    ]
+    return CompiledModel(replace(plan, alternatives=tuple(alternatives)), report)
 
 
 def fused_variants(

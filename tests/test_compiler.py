@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import sqc
+from sqc.compiler import CompiledModel
 from sqc.errors import CalibrationError, CompileError, GraphError
 from sqc.ir import Builder, Graph, TensorType, Value, rebatch, same_bits
 from sqc.report import Report
@@ -123,6 +124,29 @@ def test_batches_give_the_same_bits_in_every_row(
         assert same_bits(model(x), expected)
 
 
+def test_any_batch_runs_in_parts_of_those_compiled(
+    graph: Graph, calibration: sqc.Calibration, compiled: sqc.CompiledModel
+) -> None:
+    model = sqc.compile(graph, calibration, batch=(3, 8)).load()
+    x = images(40, seed=9)
+    expected = np.concatenate([compiled(x[i : i + 1]) for i in range(40)])
+    for count in range(1, 41):
+        assert same_bits(model(x[:count]), expected[:count])
+    assert same_bits(compiled(x), expected)
+    assert len(sqc.compile(graph, calibration, batch=(3, 8)).plan.constants) == len(compiled.plan.constants)
+
+
+def test_several_targets_share_weights_and_give_the_same_bits(graph: Graph, calibration: sqc.Calibration) -> None:
+    one, same = (sqc.compile(graph, calibration, target=target) for target in ("haswell", "haswell,x86-64-v3"))
+    assert same.plan.constants == one.plan.constants
+    both = sqc.compile(graph, calibration, target="x86-64-v3,avx512vnni-emulated,x86-64-v3", batch=(1, 4))
+    assert [plan.target for plan in both.plan.candidates] == ["avx512vnni-emulated", "x86-64-v3"]
+    model, x = both.load(), images(5, seed=6)
+    assert model.description["target"] == "avx512vnni-emulated"
+    lesser = CompiledModel(both.plan.alternatives[0], both.report).load()
+    assert same_bits(model(x), one(x)) and same_bits(lesser(x), one(x))
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_give_the_same_bits(graph: Graph, calibration: sqc.Calibration, threads: int) -> None:
     compiled = sqc.compile(graph, calibration, batch=8)
@@ -153,6 +177,7 @@ DIGEST = """
 import hashlib
 from tests.test_compiler import SHAPE, images, network
 import sqc
+from sqc.compiler import CompiledModel
 graph = network()
 library = sqc.compile(graph, sqc.calibrate(graph, [images(12)])).library
 print(hashlib.sha256(library).hexdigest())

@@ -1,4 +1,4 @@
-"""Dot product intrinsics: s32 accumulators gain u8 activations times s8 weights; one file an instruction set."""
+"""Dot product intrinsics: s32 accumulators gain u8 activations times s8 weights; one file an instruction."""
 
 from __future__ import annotations
 
@@ -18,16 +18,23 @@ class Dot:
     """What a target multiplies with.
 
     One intrinsic multiplies ``depth`` neighbouring activations with the weights ``[LANES][depth]`` and adds the sums
-    to ``LANES`` accumulators. Activations are of type ``element``: where that is not u8 they must be widened first.
+    to ``LANES`` accumulators, ``lanes`` with one instruction. Activations are of type ``element``: where that is not u8
+    they must be widened first.
     """
 
     name: str
+    lanes: int
     depth: int
     element: Literal["uint8", "int16"]
 
     def register(self, scope: str) -> str:
         """Register the intrinsic for activations in a buffer of ``scope``; returns the name for ``tensorize``."""
-        return str(_family(self.name).register(scope))
+        return str(_family(self.name).register(scope, self.lanes))
+
+    @property
+    def saturates(self) -> bool:
+        """Whether sums of two products must fit into 16 bits."""
+        return self.name == "pmaddubsw"
 
     @property
     def widens(self) -> bool:
@@ -37,9 +44,14 @@ class Dot:
 
 def dot(target: Target) -> Dot:
     """The dot product of a target; pure data."""
-    if target.isa == "avx2":
-        return Dot("avx2", 2, "int16")
-    return Dot("portable" if target.emulated else "avx512vnni", 4, "uint8")
+    name, lanes = _instruction(target), target.vector_bytes // 4
+    return Dot(name, lanes, 2, "int16") if name == "pmaddwd" else Dot(name, lanes, 4, "uint8")
+
+
+def listed_dot(target: Target) -> Dot:
+    """The dot product of products over lists of groups: without VNNI, one whose weights must not saturate 16 bits."""
+    name, lanes = _instruction(target), target.vector_bytes // 4
+    return Dot("pmaddubsw" if name == "pmaddwd" else name, lanes, 4, "uint8")
 
 
 @dataclass(frozen=True)
@@ -57,14 +69,19 @@ class Column:
 
     def register(self, height: int, step: int, scope: str) -> str:
         """Register the intrinsic for ``height`` rows, ``step`` apart, in ``scope``; returns its name."""
-        return str(_family(self.name).register_column(height, step, scope))
+        return str(_family(self.name).register_column(height, step, scope, self.lanes))
 
 
 def column(target: Target) -> Column:
     """The column product of a target; pure data."""
-    if target.isa == "avx2":
-        return Column("avx2", 8, 2, "int16")
-    return Column("portable" if target.emulated else "avx512vnni", 16, 4, "int8")
+    name, lanes = _instruction(target), target.vector_bytes // 4
+    return Column(name, lanes, 2, "int16") if name == "pmaddwd" else Column(name, lanes, 4, "int8")
+
+
+def _instruction(target: Target) -> str:
+    if target.emulated:
+        return "portable"
+    return "vpdpbusd" if target.has_vnni else "pmaddwd"
 
 
 def _family(name: str) -> ModuleType:

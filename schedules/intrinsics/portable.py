@@ -27,8 +27,9 @@ def describe(scope: str) -> Function:
 
 
 @cache
-def register(scope: str) -> str:
+def register(scope: str, lanes: int) -> str:
     """Register the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]``; returns its name."""
+    assert lanes == 16
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
@@ -75,8 +76,9 @@ def describe_column(height: int, step: int, padded: int, lanes: int, element: st
 
 
 @cache
-def register_column(height: int, step: int, scope: str) -> str:
+def register_column(height: int, step: int, scope: str, lanes: int) -> str:
     """Register a column of a depthwise convolution, with weights as for AVX-512 VNNI; returns its name."""
+    assert lanes == 16
     span = (height - 1) * step + 1
     padded = -(-height // 4) * 4
 

@@ -31,6 +31,23 @@ ranges_option = click.option(
 )
 
 
+def _batches(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[int, ...]:
+    numbers = [number for text in texts for number in text.split(",")]
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise click.BadParameter(f"{','.join(texts)!r} is not a list of positive numbers, like 1,8,32")
+    return tuple(dict.fromkeys(map(int, numbers)))
+
+
+batch_option = click.option(
+    "--batch",
+    default=("1",),
+    multiple=True,
+    callback=_batches,
+    metavar="N[,N...]",
+    help="Leading dimensions; default: 1.",
+)
+
+
 @click.command(short_help="Compile a model to a shared library.")
 @click.argument("model", type=INPUT)
 @click.option("--calibration-data", type=INPUT, help="An .npz with one array an input, by name; or an .npy.")
@@ -42,8 +59,14 @@ ranges_option = click.option(
 )
 @click.option("--float", "as_float", is_flag=True, help="Compile in float32, without calibration.")
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")
-@click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
-@click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
+@click.option(
+    "--target",
+    default="native",
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help="An instruction set, or this machine's; of several, loading picks the best.",
+)
+@batch_option
 @click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
@@ -85,7 +108,7 @@ def command(
     output = output or model.with_suffix(".so")
     rules = parse_ranges(ranges)
     recipe = recipe_of(preset)
-    Target.parse(target)
+    Target.parse_several(target)
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
     calibration: Calibration | None = None

@@ -49,9 +49,10 @@ def print_library(file: Path, description: dict[str, Any], remarks: bool) -> Non
     out = ui.console()
     versions = ", ".join(f"{name} {version}" for name, version in description.get("versions", {}).items())
     out.print(f"{file}: model '{description.get('model', '')}', {ui.kilobytes(file.stat().st_size)}")
-    out.print(f"target {description.get('target', 'unknown')}; made by {versions}")
-    features = ", ".join(description["cpu_features"]) or "nothing beyond x86-64"
-    out.print(f"needs {features}; computes by number rules {description['number_rules']}")
+    out.print(f"computes by number rules {description['number_rules']}; made by {versions}")
+    for candidate in (description, *description["alternatives"]):
+        features = ", ".join(candidate["cpu_features"]) or "nothing beyond x86-64"
+        out.print(f"target {candidate.get('target', 'unknown')}, which needs {features}")
     arena = max(variant["arena_bytes"] for variant in description["variants"])
     out.print(f"{ui.kilobytes(description['constants_bytes'])} of weights, {ui.kilobytes(arena)} of workspace a call")
     table = ui.table("", "", "name", "type", "shape")

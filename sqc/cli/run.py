@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--output", "target", type=OUTPUT, required=True, help="An .npy (one output) or .npz to write.")
 @click.option("--threads", type=click.IntRange(0), help="Threads of a run; 0: all. Default: SQC_NUM_THREADS, or 1.")
 def command(model: Path, source: Path, target: Path, threads: int | None) -> None:
-    """Run the library MODEL on arrays; more samples than its batch run one batch after the other."""
+    """Run the library MODEL on arrays; other numbers of samples than its batch run in parts."""
     import sqc
     from sqc.cli import files, ui
 
@@ -35,12 +35,14 @@ def command(model: Path, source: Path, target: Path, threads: int | None) -> Non
 
 
 def run_batches(model: Model, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run over all samples in steps of the model's batch; outputs are joined along their first axis.
+    """Run over all samples; outputs are joined along their first axis.
 
-    Raises InputError if the arrays don't fit, or the number of samples is no multiple of the batch.
+    Raises InputError if the arrays don't fit, or the number of samples is no multiple of the batch where it has to be.
     """
     import numpy as np
 
+    if model.variants[0].samples:
+        return model.run(arrays)
     counts = {array.shape[0] for array in arrays.values() if array.ndim}
     batches = [variant.shapes[0][0] for variant in model.variants if variant.shapes[0]]
     if len(counts) != 1 or not batches or counts.issubset(batches):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT, ranges_option
+from sqc.cli.compile import INPUT, OUTPUT, batch_option, ranges_option
 from sqc.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def duration(_ctx: click.Context, _param: click.Parameter, text: str | None) -> 
     "--time-budget", callback=duration, metavar="TIME", help="When to stop: 90s, 10m, 1h; default: when all is tried."
 )
 @click.option("--threads", type=click.IntRange(1), multiple=True, default=(1,), help="Threads to tune for; repeatable.")
-@click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
+@batch_option
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")

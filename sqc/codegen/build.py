@@ -94,11 +94,16 @@ def symbol(kernel: Kernel) -> str:
 
 
 def build_program(
-    graph: Graph, build: Build, progress: Progress | None = None, products: Mapping[str, int] | None = None
+    graph: Graph,
+    build: Build,
+    progress: Progress | None = None,
+    products: Mapping[str, int] | None = None,
+    samples: int = 0,
 ) -> Program:
     """Lower every op of ``graph`` and lay out its memory.
 
-    ``products`` tells the multiply-accumulates that count, by the names of the values that they compute.
+    ``products`` tells the multiply-accumulates that count, by the names of the values that they compute. ``samples`` is
+    the batch size where the results of a sample don't depend on the others.
 
     Raises CompileError, naming the op, if no kernel computes it.
     """
@@ -133,6 +138,7 @@ def build_program(
         tuple(steps),
         arena_bytes,
         live_bytes,
+        samples,
     )
 
 

@@ -56,7 +56,8 @@ def _link(plan: Plan, folder: Path) -> bytes:
         runtime = beside.submit(_runtime, compiler)
         model = compile_sources(folder, ["model.c"])
         # An object may define several kernels; it is linked once.
-        parts = [*runtime.result(), *dict.fromkeys(plan.objects[symbol] for symbol in sorted(_symbols(plan)))]
+        objects = [one.objects[symbol] for one in plan.candidates for symbol in sorted(_symbols(one))]
+        parts = [*runtime.result(), *dict.fromkeys(objects)]
     names = [f"part{index}.o" for index in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
         (folder / name).write_bytes(part)
@@ -83,24 +84,30 @@ def _description(plan: Plan) -> dict[str, object]:
     def tensors(group: tuple[Tensor, ...]) -> list[dict[str, object]]:
         return [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in group]
 
-    variants = [
-        {
-            "inputs": tensors(program.inputs),
-            "outputs": tensors(program.outputs),
-            "steps": [{"name": step.name, **(step.work.to_dict() if step.work else {})} for step in program.steps],
-            "arena_bytes": program.arena_bytes,
-            "live_bytes": program.live_bytes,
-        }
-        for program in plan.programs
-    ]
+    def variants(one: Plan) -> list[dict[str, object]]:
+        return [
+            {
+                "inputs": tensors(program.inputs),
+                "outputs": tensors(program.outputs),
+                "steps": [{"name": step.name, **(step.work.to_dict() if step.work else {})} for step in program.steps],
+                "arena_bytes": program.arena_bytes,
+                "live_bytes": program.live_bytes,
+                "samples": program.samples,
+            }
+            for program in one.programs
+        ]
+
+    def for_its_target(one: Plan) -> dict[str, object]:
+        return {"target": one.target, "cpu_features": list(one.cpu_features), "variants": variants(one)}
+
     return {
-        "inputs": variants[0]["inputs"],
-        "outputs": variants[0]["outputs"],
+        "inputs": tensors(plan.programs[0].inputs),
+        "outputs": tensors(plan.programs[0].outputs),
         **plan.description,
         "number_rules": plan.number_rules,
-        "cpu_features": list(plan.cpu_features),
         "constants_bytes": len(plan.constants),
-        "variants": variants,
+        **for_its_target(plan),
+        "alternatives": [for_its_target(other) for other in plan.alternatives],
     }
 
 
@@ -118,7 +125,6 @@ def model_source(plan: Plan) -> str:
 
 def _model_lines(plan: Plan) -> Iterator[str]:
     yield '#include "sqc_model.h"\n'
-    yield from _feature_check(plan.cpu_features)
     yield f"""\
 __asm__(".pushsection .sqc.constants,\\"a\\",@progbits\\n"
         ".balign {ALIGNMENT}\\n.zero {SLACK}\\n.hidden sqc_constants\\n.globl sqc_constants\\nsqc_constants:\\n"
@@ -126,27 +132,41 @@ __asm__(".pushsection .sqc.constants,\\"a\\",@progbits\\n"
 
 const int sqc_number_rules = {plan.number_rules};
 """
-    for symbol in sorted(_symbols(plan)):
+    for symbol in sorted(set[str]().union(*map(_symbols, plan.candidates))):
         yield f"extern sqc_kernel __tvm_ffi_{symbol};"
-    for index, program in enumerate(plan.programs):
-        yield from _program_tables(program, str(index))
-    yield "\nconst sqc_program sqc_programs[] = {"
-    for index, program in enumerate(plan.programs):
-        yield (
-            f"    {{{len(program.inputs)}, {len(program.outputs)}, {len(program.steps)}, "
-            f"{sum(len(step.arguments) for step in program.steps)}, inputs{index}, outputs{index}, "
-            f"steps{index}, arguments{index}, {program.arena_bytes}}},"
-        )
+    for number, one in enumerate(plan.candidates):
+        yield from _feature_check(one.cpu_features, f"missing{number}")
+        for index, program in enumerate(one.programs):
+            yield from _program_tables(program, f"{number}_{index}")
+        yield f"\nstatic const sqc_program programs{number}[] = {{"
+        for index, program in enumerate(one.programs):
+            yield _program(program, f"{number}_{index}")
+        yield "};"
+    yield "\nconst sqc_candidate sqc_candidates[] = {"
+    for number, one in enumerate(plan.candidates):
+        yield f"    {{{_text(one.target)}, missing{number}, programs{number}}},"
     yield "};"
+    yield f"const size_t sqc_candidate_count = {len(plan.candidates)};"
     yield f"const size_t sqc_program_count = {len(plan.programs)};"
 
 
-def _feature_check(features: Iterable[str]) -> Iterator[str]:
-    yield "const char *sqc_missing_feature(void) {"
+def _feature_check(features: Iterable[str], function: str) -> Iterator[str]:
+    """A function that gives the first missing feature after ``skip`` others, or NULL."""
+    yield f"\nstatic const char *{function}(size_t skip) {{"
     yield "    __builtin_cpu_init();"
     for feature in features:
-        yield f'    if (!__builtin_cpu_supports("{feature}")) return "{feature}";'
-    yield "    return NULL;\n}\n"
+        # The system has to be asked before a process may use tiles.
+        allowed = " || !sqc_may_use_tiles()" if feature == "amx-tile" else ""
+        yield f'    if ((!__builtin_cpu_supports("{feature}"){allowed}) && !skip--) return "{feature}";'
+    yield "    return (void)skip, NULL;\n}\n"
+
+
+def _program(program: Program, suffix: str) -> str:
+    return (
+        f"    {{{len(program.inputs)}, {len(program.outputs)}, {len(program.steps)}, "
+        f"{sum(len(step.arguments) for step in program.steps)}, inputs{suffix}, outputs{suffix}, "
+        f"steps{suffix}, arguments{suffix}, {program.arena_bytes}, {program.samples}}},"
+    )
 
 
 def _program_tables(program: Program, suffix: str) -> Iterator[str]:

@@ -98,6 +98,8 @@ class Program:
     """The model at one batch size. Steps run in order; each may touch 256 bytes on either side of the arena.
 
     live_bytes: the most that any one step needs of the arena, so that no plan can be smaller.
+    samples: the batch size, by which the leading dimension of every input and output divides; 0 where the results of a
+    sample may depend on the others.
     """
 
     inputs: tuple[Tensor, ...]
@@ -105,6 +107,7 @@ class Program:
     steps: tuple[Step, ...]
     arena_bytes: int
     live_bytes: int = 0
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class Plan:
     cpu_features: what the kernels need of the processor, by the names of GCC's __builtin_cpu_supports.
     number_rules: version of NUMERICS.md.
     description: all there is to tell about the model, as JSON: quantization, target, versions, report.
+    alternatives: the same model for other processors, over the same constants. What runs is the plan itself or else the
+    first alternative whose features the processor has.
 
     Raises CompileError if the parts contradict each other; that is a defect of the compiler, not of the user's model.
     """
@@ -127,6 +132,17 @@ class Plan:
     cpu_features: tuple[str, ...]
     number_rules: int
     description: Mapping[str, Any]
+    alternatives: tuple[Plan, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[Plan, ...]:
+        """The plan itself and its alternatives, the best first."""
+        return (self, *self.alternatives)
+
+    @property
+    def target(self) -> str:
+        """The name of the processors that it is for."""
+        return str(self.description.get("target", ""))
 
     def __post_init__(self) -> None:
         if not self.programs:
@@ -142,6 +158,15 @@ class Plan:
         shapes = {tuple(tensor.shape for tensor in program.inputs) for program in self.programs}
         if len(shapes) < len(self.programs):
             raise CompileError("two programs of a plan take inputs of the same shapes")
+        for other in self.alternatives:
+            if other.alternatives or other.constants != self.constants or other.number_rules != self.number_rules:
+                raise CompileError("an alternative of a plan has constants, number rules or alternatives of its own")
+            if [_tensors(program) for program in other.programs] != [_tensors(program) for program in self.programs]:
+                raise CompileError("an alternative of a plan takes other inputs, or gives other outputs")
+
+
+def _tensors(program: Program) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], int]:
+    return program.inputs, program.outputs, program.samples
 
 
 def _interface(program: Program) -> tuple[tuple[str, str], ...]:
@@ -154,6 +179,8 @@ def _check_program(program: Program, plan: Plan) -> None:
             raise CompileError(f"{tensor.name}: inputs and outputs cannot be of type {tensor.dtype}")
         if any(size < 1 for size in tensor.shape):
             raise CompileError(f"{tensor.name}: shape {tensor.shape} has no elements")
+        if program.samples and (not tensor.shape or tensor.shape[0] % program.samples):
+            raise CompileError(f"{tensor.name}: shape {tensor.shape} cannot be cut into {program.samples} samples")
     limits = {
         "input": len(program.inputs),
         "output": len(program.outputs),

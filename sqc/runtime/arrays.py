@@ -100,6 +100,20 @@ def _check_type(value: Any, spec: TensorSpec) -> Array:
     return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
+def count_samples(array: Any, spec: TensorSpec, samples: int) -> int:
+    """How many samples an array holds, where one of ``spec`` holds ``samples``; 0 if that is no whole number."""
+    shape = np.shape(array)
+    if shape[1:] != spec.shape[1:] or not shape:
+        return 0
+    count, rest = divmod(shape[0] * samples, spec.shape[0])
+    return 0 if rest else count
+
+
+def resize(spec: TensorSpec, samples: int, count: int) -> TensorSpec:
+    """The specification of ``count`` samples, from that of ``samples``."""
+    return TensorSpec(spec.name, spec.dtype, (spec.shape[0] // samples * count, *spec.shape[1:]))
+
+
 def check_outputs(out: Any, outputs: Sequence[TensorSpec]) -> list[Array]:
     """Checks the arrays that a caller wants the outputs in. Raises InputError where they cannot take them."""
     arrays = [out] if type(out) is np.ndarray else list(out)

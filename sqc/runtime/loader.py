@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from sqc.errors import ExecutionError, LibraryError, ProcessorError, SqcError
+from sqc.errors import ExecutionError, InputError, LibraryError, ProcessorError, SqcError
 from sqc.runtime.arrays import (
     Array,
     TensorSpec,
     address,
     check_outputs,
     check_overlap,
+    count_samples,
     make_ready,
     order,
     ready_address,
+    resize,
     specs,
 )
 from sqc.runtime.container import open_file, write_atomically
@@ -46,13 +48,27 @@ class StepTime:
 
 
 class Variant:
-    """A model at one batch size: what goes in and out, and its handle in the library."""
+    """A model at one batch size: what goes in and out, and its handle in the library.
 
-    def __init__(self, handle: ctypes.c_void_p, description: Mapping[str, Any]) -> None:
+    `samples` is the batch size, or 0 where the results of a sample may depend on the others. `is_cut` says that it was
+    not compiled for this size, and runs in parts.
+    """
+
+    is_cut = False
+
+    def __init__(
+        self,
+        handle: ctypes.c_void_p,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        steps: tuple[str, ...],
+        samples: int,
+    ) -> None:
         self.handle = handle
-        self.inputs = specs(description["inputs"])
-        self.outputs = specs(description["outputs"])
-        self.steps = tuple(str(step["name"]) for step in description["steps"])
+        self.inputs = inputs
+        self.outputs = outputs
+        self.steps = steps
+        self.samples = samples
         self.shapes = tuple(spec.shape for spec in self.inputs)
         # Addresses go to C as packed bytes: quicker than a ctypes array, and private to the call.
         self.pack_inputs = struct.Struct(f"{len(self.inputs)}P").pack
@@ -70,6 +86,37 @@ class Variant:
             found.append(start)
         return found
 
+    def run(self, functions: ctypes.CDLL, sources: Sequence[int], targets: Sequence[int]) -> int:
+        """Runs on arrays at these addresses; gives an sqc_status."""
+        status: int = functions.sqc_run(self.handle, self.pack_inputs(*sources), self.pack_outputs(*targets))
+        return status
+
+    def resized(self, inputs: Sequence[Any]) -> Variant | None:
+        """The same model for as many samples as these arrays hold, if they do hold samples of one number."""
+        if not self.samples or len(inputs) != len(self.inputs):
+            return None
+        counts = {count_samples(array, spec, self.samples) for array, spec in zip(inputs, self.inputs, strict=True)}
+        count = counts.pop() if len(counts) == 1 else 0
+        return _CutVariant(self, count) if count else None
+
+
+class _CutVariant(Variant):
+    """A model at a batch size that it was not compiled for: runs are cut into those that it was."""
+
+    is_cut = True
+
+    def __init__(self, variant: Variant, samples: int) -> None:
+        inputs, outputs = (
+            tuple(resize(spec, variant.samples, samples) for spec in group)
+            for group in (variant.inputs, variant.outputs)
+        )
+        super().__init__(variant.handle, inputs, outputs, variant.steps, samples)
+
+    def run(self, functions: ctypes.CDLL, sources: Sequence[int], targets: Sequence[int]) -> int:
+        pointers = self.pack_inputs(*sources), self.pack_outputs(*targets)
+        status: int = functions.sqc_run_samples(self.handle, self.samples, *pointers)
+        return status
+
 
 class _Instance:
     """An open handle. It lives until the last call that uses it has returned, even if the model is closed before."""
@@ -82,11 +129,16 @@ class _Instance:
         weakref.finalize(self, _close, library, handle).atexit = False
         self.handle = handle
         self.check(self.functions.sqc_share_cores(handle, _cores))
+        target = self.functions.sqc_target(handle).decode()
+        chosen = (other for other in library.description["alternatives"] if other["target"] == target)
+        self.description = {**library.description, **next(chosen, {})}
         self.variants = []
-        for index, description in enumerate(library.description["variants"]):
+        for index, description in enumerate(self.description["variants"]):
             variant = ctypes.c_void_p()
             self.check(self.functions.sqc_variant(handle, index, ctypes.byref(variant)))
-            self.variants.append(Variant(variant, description))
+            steps = tuple(str(step["name"]) for step in description["steps"])
+            inputs, outputs = specs(description["inputs"]), specs(description["outputs"])
+            self.variants.append(Variant(variant, inputs, outputs, steps, description["samples"]))
         self.latest = self.variants[0]
         """The one that was called last, which is likely to be called next."""
         self.by_shapes = {variant.shapes: variant for variant in self.variants}
@@ -105,8 +157,13 @@ class _Instance:
                 return variant, inputs, addresses
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             inputs = order(inputs[0], self.variants[0].inputs)
-        arrays = make_ready(inputs, [variant.inputs for variant in self.variants])
-        variant = self.by_shapes[tuple(array.shape for array in arrays)]
+        resized = self.variants[0].resized(inputs)
+        if resized is not None and resized.shapes not in self.by_shapes:
+            arrays, variant = make_ready(inputs, [resized.inputs]), resized
+            self.latest = variant
+        else:
+            arrays = make_ready(inputs, [variant.inputs for variant in self.variants])
+            variant = self.by_shapes[tuple(array.shape for array in arrays)]
         return variant, arrays, [address(array) for array in arrays]
 
 
@@ -117,7 +174,9 @@ def _close(library: SharedObject, handle: ctypes.c_void_p) -> None:
 class Model:
     """A compiled model, ready to run; `load` makes one. Any number of threads may call it at once.
 
-    A model compiled for several batch sizes goes by the shapes of its inputs; `inputs` and `outputs` show the first.
+    A model compiled for several batch sizes goes by the shapes of its inputs; `inputs` and `outputs` show the first. It
+    takes any other number of samples too, and cuts them into the sizes that it was compiled for, with the same bits;
+    unless the results of a sample may depend on the others (`variants[0].samples` is 0).
     """
 
     def __init__(self, library: SharedObject, threads: int | None = None, spin_us: int | None = None) -> None:
@@ -152,9 +211,7 @@ class Model:
             results = check_outputs(out, variant.outputs)
             targets = [address(array) for array in results]
             check_overlap(results, targets, arrays, sources)
-        status = instance.functions.sqc_run(
-            variant.handle, variant.pack_inputs(*sources), variant.pack_outputs(*targets)
-        )
+        status = variant.run(instance.functions, sources, targets)
         if status:
             instance.check(status)
         return results[0] if len(results) == 1 else tuple(results)
@@ -171,6 +228,8 @@ class Model:
             raise ValueError(f"repeat must be at least 1, not {repeat}")
         instance = self._instance
         variant, _arrays, sources = instance.accept(inputs)
+        if variant.is_cut:
+            raise InputError(f"the model was not compiled for batches of {variant.samples}, so they have no profile")
         results = [np.empty(spec.shape, spec.dtype) for spec in variant.outputs]
         seconds = (ctypes.c_double * len(variant.steps))()
         runs = []
@@ -201,8 +260,11 @@ class Model:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the compiler wrote about the model: quantization, target, versions, report."""
-        return self._instance.library.description
+        """What the compiler wrote about the model: quantization, target, versions, report.
+
+        Of a library for several targets, `target`, `cpu_features` and `variants` tell about the one that runs here.
+        """
+        return self._instance.description
 
     @property
     def threads(self) -> int:

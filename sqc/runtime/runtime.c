@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     sqc_pool *pool;
     sqc_model *variants;
+    const char *target;
 } shared_state;
 
 /* Idle workspaces wait in slots exchanged atomically: a fork in the middle of anything leaves no lock behind. */
@@ -114,16 +115,35 @@ static void free_shared(shared_state *shared) {
     free(shared);
 }
 
+/* The first candidate that this processor can run, or NULL. */
+static const sqc_candidate *choose_candidate(void) {
+    for (size_t i = 0; i < sqc_candidate_count; i++)
+        if (!sqc_candidates[i].missing_feature(0)) return &sqc_candidates[i];
+    return NULL;
+}
+
+static sqc_status unsupported_processor(void) {
+    char needs[SQC_MESSAGE_BYTES] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sqc_candidate_count; i++) {
+        const sqc_candidate *candidate = &sqc_candidates[i];
+        const char *feature, *joint = i ? "; or with " : "";
+        for (size_t skip = 0; (feature = candidate->missing_feature(skip)) && used < sizeof needs; skip++, joint = ", ")
+            used += (size_t)snprintf(needs + used, sizeof needs - used, "%s%s", joint, feature);
+        if (sqc_candidate_count > 1 && used < sizeof needs)
+            used += (size_t)snprintf(needs + used, sizeof needs - used, " (%s)", candidate->target);
+    }
+    sqc_set_error("this model needs a processor with %s, which this processor lacks or its operating system does not "
+                  "enable; compile the model for a target without it",
+                  needs);
+    return SQC_UNSUPPORTED_PROCESSOR;
+}
+
 sqc_status sqc_open(sqc_model **model) {
     if (!model) return bad_argument("sqc_open", "the pointer to the handle is NULL");
     *model = NULL;
-    const char *missing = sqc_missing_feature();
-    if (missing) {
-        sqc_set_error("this model needs a processor with %s, which this processor lacks or its operating system does "
-                      "not enable; compile the model for a target without it",
-                      missing);
-        return SQC_UNSUPPORTED_PROCESSOR;
-    }
+    const sqc_candidate *candidate = choose_candidate();
+    if (!candidate) return unsupported_processor();
     shared_state *shared = calloc(1, sizeof *shared);
     if (shared) shared->variants = calloc(sqc_program_count, sizeof *shared->variants);
     if (shared) shared->pool = sqc_pool_create();
@@ -133,8 +153,9 @@ sqc_status sqc_open(sqc_model **model) {
     }
     for (size_t v = 0; v < sqc_program_count; v++) {
         shared->variants[v].shared = shared;
-        shared->variants[v].program = &sqc_programs[v];
+        shared->variants[v].program = &candidate->programs[v];
     }
+    shared->target = candidate->target;
     *model = shared->variants;
     return SQC_OK;
 }
@@ -142,6 +163,8 @@ sqc_status sqc_open(sqc_model **model) {
 void sqc_close(sqc_model *model) {
     if (model) free_shared(model->shared);
 }
+
+const char *sqc_target(const sqc_model *model) { return model->shared->target; }
 
 size_t sqc_variant_count(const sqc_model *model) {
     (void)model;
@@ -158,6 +181,8 @@ sqc_status sqc_variant(sqc_model *model, size_t index, sqc_model **variant) {
 size_t sqc_input_count(const sqc_model *model) { return model->program->input_count; }
 size_t sqc_output_count(const sqc_model *model) { return model->program->output_count; }
 size_t sqc_step_count(const sqc_model *model) { return model->program->step_count; }
+
+size_t sqc_samples(const sqc_model *model) { return model->program->samples; }
 
 sqc_status sqc_input_info(const sqc_model *model, size_t index, sqc_tensor *info) {
     if (!model || !info) return bad_argument("sqc_input_info", "a pointer is NULL");

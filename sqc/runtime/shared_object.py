@@ -17,9 +17,11 @@ _pointer, _int, _size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sqc_open": (_int, (ctypes.POINTER(_pointer),)),
     "sqc_close": (None, (_pointer,)),
+    "sqc_target": (ctypes.c_char_p, (_pointer,)),
     "sqc_variant": (_int, (_pointer, _size, ctypes.POINTER(_pointer))),
     # Arrays of pointers travel as packed bytes, which are quick to make and private to the call.
     "sqc_run": (_int, (_pointer, ctypes.c_char_p, ctypes.c_char_p)),
+    "sqc_run_samples": (_int, (_pointer, _size, ctypes.c_char_p, ctypes.c_char_p)),
     "sqc_profile": (_int, (_pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_double))),
     "sqc_set_threads": (_int, (_pointer, _int)),
     "sqc_threads": (_int, (_pointer,)),

@@ -56,6 +56,9 @@ typedef struct {
 SQC_API sqc_status sqc_open(sqc_model **model);
 SQC_API void sqc_close(sqc_model *model);
 
+/* Which of the targets that the model was compiled for runs here: the best that the processor supports. */
+SQC_API const char *sqc_target(const sqc_model *model);
+
 /* A model compiled for several batch sizes has one variant for each, and sqc_open gives the first. A variant shares
  * threads and lifetime with the handle it came from, and is a handle to all functions but sqc_close. */
 SQC_API size_t sqc_variant_count(const sqc_model *model);
@@ -68,6 +71,16 @@ SQC_API sqc_status sqc_output_info(const sqc_model *model, size_t index, sqc_ten
 
 /* One pointer for each input and each output, in order; outputs may not overlap inputs. */
 SQC_API sqc_status sqc_run(sqc_model *model, const void *const *inputs, void *const *outputs);
+
+/* Runs any number of samples: cut into the batch sizes of the variants, the largest first, with the same bits as one by
+ * one. Less than the smallest batch are filled up with zeros. Inputs and outputs are dense arrays whose leading dimension
+ * is that of sqc_input_info, sqc_output_info, divided by sqc_samples and multiplied by count. On failure some of the
+ * outputs may have been written. */
+SQC_API sqc_status sqc_run_samples(sqc_model *model, size_t count, const void *const *inputs, void *const *outputs);
+
+/* How many samples one sqc_run of this variant takes; 0 where the results of a sample may depend on the others, so that
+ * sqc_run_samples refuses. */
+SQC_API size_t sqc_samples(const sqc_model *model);
 
 /* How many threads one run may use, the caller's included; 0: as many as the processors that affinity and the limits of
  * the container leave to this process now. A change of those later counts when this is called again. */

@@ -39,14 +39,24 @@ typedef struct {
     const sqc_step *steps;
     const sqc_argument *arguments; /* of all steps, one after the other */
     size_t arena_bytes;
+    size_t samples; /* in one run; 0 where they may depend on each other */
 } sqc_program;
 
-extern const sqc_program sqc_programs[];
-extern const size_t sqc_program_count;
+/* The model for one target. missing_feature gives the processor feature that its kernels need and this processor or its
+ * system lacks, after `skip` others; or NULL. */
+typedef struct {
+    const char *target;
+    const char *(*missing_feature)(size_t skip);
+    const sqc_program *programs;
+} sqc_candidate;
+
+/* Asks the system to let this process use AMX's tiles; 0 if it refuses. */
+int sqc_may_use_tiles(void);
+
+extern const sqc_candidate sqc_candidates[]; /* the best first */
+extern const size_t sqc_candidate_count;
+extern const size_t sqc_program_count; /* of each */
 extern const unsigned char sqc_constants[];
 extern const int sqc_number_rules;
-
-/* The first processor feature that the kernels need and this processor or its system lacks, or NULL. */
-const char *sqc_missing_feature(void);
 
 #endif

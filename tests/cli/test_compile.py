@@ -143,7 +143,7 @@ def test_saved_calibration_gives_the_same_library(
 ) -> None:
     saved, output = tmp_path / "digits.calibration", tmp_path / "digits.so"
     assert sqc("calibrate", DIGITS, "--calibration-data", calibration_file, "-o", saved).exit_code == 0
-    batches = ("--batch", 1, "--batch", 4)
+    batches = ("--batch", "1,4")
     result = sqc("compile", DIGITS, "--calibration", saved, *batches, "-o", output, "--print-after", "dead-code")
     assert result.exit_code == 0, result.output
     assert "// after dead-code, run 1" in result.output

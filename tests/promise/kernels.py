@@ -22,8 +22,9 @@ from tests.promise.generator import generate, inputs
 Arrays = Mapping[str, np.ndarray]
 
 VNNI = "icelake-server" if Target.parse("icelake-server").runs_here() else "avx512vnni-emulated"
-TARGETS = ("x86-64-v3", VNNI)
-"""Both instruction sets, the second one emulated where the processor lacks it."""
+LESSER = [name for name in ("x86-64-v4", "avxvnni-evex") if Target.parse(name).runs_here()]
+TARGETS = ("x86-64-v3", VNNI, *LESSER)
+"""The instruction sets that run here, AVX-512 VNNI emulated where the processor lacks it."""
 
 
 class Setting(NamedTuple):
@@ -36,7 +37,8 @@ class Setting(NamedTuple):
     @staticmethod
     def of(seed: int) -> Setting:
         """All combinations in turn."""
-        return Setting(TARGETS[seed % 2], 1 + seed // 2 % 2, seed % 8 < 6)
+        turn, target = divmod(seed, len(TARGETS))
+        return Setting(TARGETS[target], 1 + turn % 2, turn % 4 > 0)
 
 
 def reference(graph: Graph, arrays: Arrays) -> dict[str, np.ndarray]:

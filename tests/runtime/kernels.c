@@ -25,7 +25,7 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
 #define NAME(symbol) NAME2(symbol)
 #define ENTRY int NAME(KERNEL)(void *self, const any *arguments, int32_t count, any *result)
 
-enum { add_one = 1, scale, nearest, nearest_rows, nap, workspace, refuse, refuse_inside };
+enum { add_one = 1, scale, nearest, nearest_rows, nap, workspace, refuse, refuse_inside, double_8, double_32, double_128 };
 enum { KIND = KERNEL, ROWS = 64, COLUMNS = 256 };
 
 static int fail(const char *why) {
@@ -83,6 +83,11 @@ ENTRY {
         case nap: return __TVMBackendParallelLaunch(nap_rows, (void *)arguments, 0);
         case scale:
             for (int i = 0; i < 4; i++) y[i] = x[i] * *(float *)arguments[1].pointer;
+            return 0;
+        case double_8:
+        case double_32:
+        case double_128:
+            for (int i = 0; i < (KIND == double_8 ? 8 : KIND == double_32 ? 32 : 128); i++) y[i] = x[i] * 2;
             return 0;
         case nearest:
             for (int i = 0; i < 4; i++) y[i] = (float)lrintf(x[i]);

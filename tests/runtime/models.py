@@ -45,5 +45,11 @@ def add_two() -> Plan:
     return plan(program(*steps, dtype="uint8", shape=BATCH))
 
 
+def doubling(*batches: int) -> Plan:
+    """Doubles f32[samples, 2], compiled for each of these batches: of 4, 16 and 64."""
+    programs = (program(Step(f"double_{n * 2}", (INPUT, OUTPUT), "double"), shape=(n, 2)) for n in batches)
+    return plan(*(replace(one, samples=n) for one, n in zip(programs, batches, strict=True)))
+
+
 def with_features(plan: Plan, *features: str) -> Plan:
     return replace(plan, cpu_features=features)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqc.codegen.library import write_library
+from sqc.codegen.library import model_source, write_library
 from sqc.codegen.toolchain import COMPILE_FLAGS, find_compiler
 from sqc.runtime import SOURCES
-from tests.runtime.models import one_step
+from tests.runtime.models import doubling, one_step
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POOL = [SOURCES / "threads.c", SOURCES / "cpus.c"]
@@ -57,17 +57,37 @@ def test_cost_of_a_loop_is_measured(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines.splitlines()] == ["1", "2"]
 
 
+def sanitizing(sanitizer: str, folder: Path) -> list[str]:
+    """The flags for a sanitizer. Skips the test where there is none."""
+    flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-g", "-pthread"]
+    (folder / "empty.c").write_text("int main(void) { return 0; }\n")
+    try:
+        build(folder / "empty", folder / "empty.c", *flags)
+        subprocess.run([folder / "empty"], check=True, capture_output=True)
+    except subprocess.CalledProcessError:
+        pytest.skip(f"the C compiler or this machine lacks -fsanitize={sanitizer}")
+    return flags
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_sanitizers_find_nothing_in_runs_of_a_model(tmp_path: Path, sanitizer: str) -> None:
+    flags = sanitizing(sanitizer, tmp_path)
+    plan = doubling(64, 4, 16)
+    (tmp_path / "model.c").write_text(model_source(plan))
+    (tmp_path / "constants.bin").write_bytes(plan.constants)
+    objects = [tmp_path / f"{symbol}.o" for symbol in plan.objects]
+    for path in objects:
+        path.write_bytes(plan.objects[path.stem])
+    sources = [Path(__file__).with_name("run_samples.c"), tmp_path / "model.c", *sorted(SOURCES.glob("*.c"))]
+    build(tmp_path / "program", *sources, *objects, f"-Wa,-I{tmp_path}", "-Wno-missing-field-initializers", *flags)
+    run = subprocess.run([tmp_path / "program"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_sanitizers_find_nothing_in_the_pool(tmp_path: Path, sanitizer: str) -> None:
-    flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-g", "-pthread"]
-    empty = tmp_path / "empty.c"
-    empty.write_text("int main(void) { return 0; }\n")
-    try:
-        build(tmp_path / "empty", empty, *flags)
-        subprocess.run([tmp_path / "empty"], check=True, capture_output=True)
-    except subprocess.CalledProcessError:
-        pytest.skip(f"the C compiler or this machine lacks -fsanitize={sanitizer}")
+    flags = sanitizing(sanitizer, tmp_path)
     build(tmp_path / "stress", Path(__file__).with_name("stress.c"), *POOL, *flags)
     forks = [] if sanitizer == "thread" else ["fork"]  # that sanitizer cannot start threads in a forked process
     run = subprocess.run([tmp_path / "stress", *forks], capture_output=True, text=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sqc.codegen.library import build_library, exports, write_library
-from sqc.errors import LibraryError, ProcessorError
+from sqc.errors import CompileError, LibraryError, ProcessorError
 from sqc.runtime import load, load_bytes, read_description
 from tests.runtime.models import add_two, one_step, with_features
 
@@ -147,6 +147,26 @@ def test_a_missing_processor_feature(tmp_path: Path) -> None:
     with pytest.raises(ProcessorError, match="needs a processor with fma4"):
         load(path)
     assert read_description(path)["cpu_features"] == ["sse2", "fma4"]
+
+
+def test_of_several_targets_the_first_that_runs_here_is_picked(tmp_path: Path, image: np.ndarray) -> None:
+    path = tmp_path / "model.so"
+    best, good, lesser = (
+        replace(with_features(add_two(), *features), description={"target": name})
+        for name, features in (("best", ("fma4", "xop")), ("good", ("sse2",)), ("lesser", ()))
+    )
+    write_library(replace(best, alternatives=(good, lesser)), path)
+    model = load(path)
+    np.testing.assert_array_equal(model(image), image + 2)
+    assert (model.description["target"], model.description["cpu_features"]) == ("good", ["sse2"])
+    assert [other["target"] for other in read_description(path)["alternatives"]] == ["good", "lesser"]
+    write_library(replace(best, alternatives=(with_features(best, "tbm"),)), path)
+    with pytest.raises(ProcessorError, match=r"processor with fma4, xop \(best\); or with tbm \(best\), which"):
+        load(path)
+    with pytest.raises(CompileError, match="constants, number rules or alternatives of its own"):
+        replace(best, alternatives=(replace(best, constants=b"1"),))
+    with pytest.raises(CompileError, match="takes other inputs"):
+        replace(best, alternatives=(one_step("nearest"),))
 
 
 # Writing and replacing -----------------------------------------------------------------------------------------

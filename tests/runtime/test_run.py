@@ -12,7 +12,7 @@ import pytest
 from sqc.codegen.plan import Argument, Program, Step, Tensor
 from sqc.errors import ExecutionError, InputError, SqcError
 from sqc.runtime import Model
-from tests.runtime.models import BATCH, CONSTANT, INPUT, OUTPUT, add_two, one_step, plan, program
+from tests.runtime.models import BATCH, CONSTANT, INPUT, OUTPUT, add_two, doubling, one_step, plan, program
 
 Make = Callable[..., Model]
 
@@ -63,6 +63,21 @@ def test_variants_go_by_shape(make: Make) -> None:
     assert [variant.inputs[0].shape for variant in model.variants] == [(1, 4), (8, 4)]
     with pytest.raises(InputError, match=r"input 'x' has shape \(2, 4\), the model takes \(1, 4\) or \(8, 4\)"):
         model(np.ones((2, 4), np.float32))
+
+
+def test_samples_are_cut_into_the_batches_compiled(make: Make) -> None:
+    model = make(doubling(64, 4, 16))
+    x = np.arange(200 * 2, dtype=np.float32).reshape(200, 2)
+    for count in range(1, 200):
+        np.testing.assert_array_equal(model(x[:count]), x[:count] * 2)
+        guarded = np.full((count + 1, 2), -1, np.float32)
+        model(x[:count], out=guarded[:-1])
+        np.testing.assert_array_equal(guarded[-1:], -1)
+    assert model.variants[0].samples == 64
+    with pytest.raises(InputError, match=r"input 'x' has shape \(0, 2\), the model takes"):
+        model(x[:0])
+    with pytest.raises(InputError, match="not compiled for batches of 3, so they have no profile"):
+        model.profile(x[:3])
 
 
 def test_wrong_arrays_are_refused(make: Make, image: np.ndarray) -> None:

@@ -39,7 +39,7 @@ def test_names_may_hold_anything() -> None:
     odd = 'in"put\\n?\n/*é'
     step = Step("add_one", (INPUT, OUTPUT), odd)
     text = model_source(plan(Program((Tensor(odd, "int8", (1,)),), (Tensor("y", "int8", (1,)),), (step,), 0)))
-    assert r'{"in\042put\134n\077\012/\052\303\251", 2, 1, inputs0_0, 1}' in text
+    assert r'{"in\042put\134n\077\012/\052\303\251", 2, 1, inputs0_0_0, 1}' in text
     assert r'{__tvm_ffi_add_one, "in\042put\134n\077\012/\052\303\251", 0, 2}' in text
 
 

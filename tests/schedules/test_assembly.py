@@ -33,7 +33,16 @@ def innermost(text: str, instruction: str) -> list[str]:
     return min((loop for loop in loops if any(instruction in line for line in loop)), key=len)
 
 
-@pytest.mark.parametrize(("target", "instruction"), [("x86-64-v3", "vpmaddwd"), ("znver4", "vpdpbusd")])
+@pytest.mark.parametrize(
+    ("target", "instruction"),
+    [
+        ("x86-64-v3", "vpmaddwd"),
+        ("skylake-avx512", "vpmaddwd"),
+        ("alderlake", "vpdpbusd"),
+        ("avxvnni-evex", "vpdpbusd"),
+        ("znver4", "vpdpbusd"),
+    ],
+)
 def test_accumulators_stay_in_registers(target: str, instruction: str) -> None:
     kernel = convolution(target, 64)
     loop = innermost(assembly(kernel.scheduled, kernel.target), instruction)
@@ -47,6 +56,51 @@ def test_vnni_is_used_at_full_width(target: str, groups: int) -> None:
     kernel = convolution(target, 64, groups)
     products = re.findall(r"vpdpbusd\s.*", assembly(kernel.scheduled, kernel.target))
     assert products and all("%zmm" in line for line in products)
+
+
+@pytest.mark.parametrize("groups", [1, 64])
+def test_avx512_without_vnni_widens_at_full_width(groups: int) -> None:
+    kernel = convolution("skylake-avx512", 64, groups)
+    text = assembly(kernel.scheduled, kernel.target)
+    products = re.findall(r"vpmaddwd\s.*", text)
+    assert products and all("%zmm" in line for line in products)
+    assert "vpdpbusd" not in text and "vpmaddubsw" not in text
+
+
+@pytest.mark.parametrize("target", ["alderlake", "sierraforest"])
+@pytest.mark.parametrize("groups", [1, 64])
+def test_avx_vnni_is_encoded_without_avx512(target: str, groups: int) -> None:
+    kernel = convolution(target, 64, groups)
+    text = assembly(kernel.scheduled, kernel.target)
+    products = re.findall(r".*vpdpbusd\s.*", text)
+    assert products and all("{vex}" in line and "%ymm" in line for line in products)
+    assert "%zmm" not in text and "%ymm16" not in text and "%k1" not in text
+
+
+@pytest.mark.parametrize(("rows", "depth", "products"), [(64, 256, 4), (16, 256, 2), (50, 40, 4)])
+def test_tiles_stay_in_registers(rows: int, depth: int, products: int) -> None:
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(rows, depth), case.s8(96, depth), case.bias(96))
+    case.requantize(acc, 1e5)
+    kernel = lower(case.op(), Target.parse("sapphirerapids-amx"), case.arrays)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vpdpbusd" not in text
+    configure, *rest = re.findall(r"(ldtilecfg|tileloadd|tdpbusd|tilestored|tilerelease)\s(.*)", text)
+    assert configure[0] == "ldtilecfg"
+    steps = [name for name, _ in rest]
+    assert steps[:products] == ["tileloadd"] * products and steps[-1] == "tilerelease"
+    assert steps[-1 - products : -1] == ["tilestored"] * products
+    sums = {operands.split(", ")[-1] for name, operands in rest if name == "tdpbusd"}
+    assert len(sums) == products
+    assert {operands.split(",")[0] for name, operands in rest if name == "tilestored"} == sums
+
+
+def test_few_rows_are_left_to_vectors() -> None:
+    case = Case()
+    case.emit("qfully_connected", case.u8(8, 64), case.s8(96, 64), case.bias(96))
+    kernel = lower(case.op(), Target.parse("sapphirerapids-amx"), case.arrays)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vpdpbusd" in text and "tdpbusd\t" not in text.replace("vpdpbusd", "")
 
 
 @pytest.mark.parametrize("target", ["x86-64-v3", "znver3", "icelake-server"])

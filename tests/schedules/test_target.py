@@ -26,5 +26,5 @@ def test_emulation_needs_no_avx512() -> None:
 
 
 def test_unknown() -> None:
-    with pytest.raises(CompileError, match="unknown target 'z80'; known: native, avx512vnni-emulated"):
+    with pytest.raises(CompileError, match="unknown target 'z80'; known: native, alderlake, amx-emulated"):
         Target.parse("z80")

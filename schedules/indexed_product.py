@@ -1,0 +1,133 @@
+"""Matrix products over lists of groups of four neighbouring activations, a list for every sixteen columns.
+
+A group whose weights are all zero is left out of the list. A group is listed twice where its weights are the sum of two
+parts: on processors without VNNI that keeps sums of two products within the 16 bits of ``vpmaddubsw``, so that bytes
+need not be widened before they are multiplied. The sums are the same integers either way.
+
+Measured on Zen 4, against products that take all activations in order, over four shapes of 1 to 196 rows: with 75 % of
+the groups zero 1.8 to 2.4 times as quick by AVX-512 VNNI, with 90 % 2.3 to 3.9 times; with none zero and no pair split
+1.1 to 1.4 times by AVX2 and 1.1 to 1.3 times by AVX-512BW, but slower with half of the groups listed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqc.schedules.epilogue import Epilogue
+from sqc.schedules.intrinsics import LANES, listed_dot
+from sqc.schedules.microkernel import Tile, pack_weights, round_up
+from sqc.schedules.target import Target
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Function
+
+GROUP = 4
+MOST = 128
+"""What the weights of one sign of a pair may add up to: ``255 * 128`` fits into 16 bits."""
+
+
+@dataclass(frozen=True)
+class IndexedProduct:
+    """``x[rows, stride]`` u8 times ``w[columns, ...]`` s8, plus bias, and an epilogue; ``groups`` are in each list."""
+
+    rows: int
+    columns: int
+    stride: int
+    groups: int
+    epilogue: Epilogue
+
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import indexed_tiles
+
+        return indexed_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
+        from sqc.schedules._tvm import Schedule, function, hide_reads, start_sums, te
+        from sqc.schedules.microkernel import schedule_tiles
+
+        tile = tile or self.tiles(target)[0]
+        rows, columns = round_up(self.rows, tile.block), round_up(self.columns, tile.parts * tile.columns)
+        last = self.rows - 1
+        x = te.placeholder((self.rows, self.stride), "uint8", name="x")
+        starts = te.placeholder((columns // LANES, self.groups), "int32", name="starts")
+        w = te.placeholder((columns // LANES, self.groups, LANES, GROUP), "int8", name="w")
+        bias = te.placeholder((columns,), "int32", name="bias")
+        parameters = te.placeholder((max(1, self.epilogue.parameter_count),), "int32", name="parameters")
+        inputs = self.epilogue.inputs((self.rows, self.columns), target)
+
+        g, j = te.reduce_axis((0, self.groups), "g"), te.reduce_axis((0, GROUP), "j")
+        acc = te.compute(
+            (rows, columns),
+            lambda m, n: te.sum(
+                x(te.min(m, last) if rows > self.rows else m, starts(n // LANES, g) + j).astype("int32")
+                * w(n // LANES, g, n % LANES, j).astype("int32"),
+                [g, j],
+            ),
+            name="acc",
+        )
+        out = te.compute(
+            (self.rows, self.columns),
+            lambda m, n: inputs.apply(acc(m, n), (m, n), parameters),
+            name="out",
+        )
+        func = function([x, *inputs.operands, starts, w, bias, *inputs.constants, parameters, out])
+        sch = Schedule(hide_reads(start_sums(func, "acc", "bias"), "acc", "starts"))
+        return schedule_tiles(sch, tile, listed_dot(target), None, self.epilogue.lanes(tile.columns, target))
+
+    def pack(self, w: np.ndarray, target: Target) -> list[np.ndarray]:
+        """The lists of weights ``[columns, depth]``, which are those that the problem was made for."""
+        starts, weights = list_groups(w, target)
+        assert starts.shape[1] == self.groups
+        return [starts, weights]
+
+
+def lists_pay(groups: int, depth: int, target: Target) -> bool:
+    """Whether lists of ``groups`` are quicker than all ``depth`` activations in order."""
+    most = 1.2 if listed_dot(target).saturates else 0.85
+    return depth >= GROUP and groups * GROUP <= most * depth
+
+
+def list_groups(w: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """The lists of weights ``w[columns, depth]``: where groups start, s32 ``[lists, groups]``, and weights, s8
+    ``[lists, groups, 16, 4]``. Short lists are filled up with zeros.
+    """
+    dot, depth = listed_dot(target), w.shape[1]
+    packed = pack_weights(w, dot)
+    places = np.arange(packed.shape[1], dtype=np.int32) * GROUP
+    if beyond := -depth % GROUP:
+        # The last group starts earlier instead of ending beyond the activations.
+        packed[:, -1] = np.roll(packed[:, -1], beyond, axis=-1)
+        places[-1] -= beyond
+    lists = []
+    for panel in packed:
+        kept = np.flatnonzero(panel.any(axis=(1, 2)))
+        groups = panel[kept]
+        if dot.saturates:
+            groups, rest = split_pairs(groups)
+            again = np.flatnonzero(rest.any(axis=(1, 2)))
+            kept, groups = np.concatenate([kept, kept[again]]), np.concatenate([groups, rest[again]])
+        lists.append((kept, groups))
+    longest = max(1, *(len(kept) for kept, _ in lists))
+    starts = np.zeros((len(lists), longest), np.int32)
+    weights = np.zeros((len(lists), longest, LANES, GROUP), np.int8)
+    for i, (kept, groups) in enumerate(lists):
+        starts[i, : len(kept)] = places[kept]
+        weights[i, : len(kept)] = groups
+    return starts, weights
+
+
+def split_pairs(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights s8 as the sum of two, in each of which no neighbouring pair adds up to more than ``MOST``, by sign.
+
+    Where a pair does, its larger weight moves to the second part.
+    """
+    pairs = w.reshape(*w.shape[:-1], w.shape[-1] // 2, 2).astype(np.int16)
+    positive, negative = pairs.clip(min=0).sum(axis=-1), -pairs.clip(max=0).sum(axis=-1)
+    beyond = np.maximum(positive, negative) > MOST
+    second = np.abs(pairs[..., 1]) > np.abs(pairs[..., 0])
+    moved = np.stack([beyond & ~second, beyond & second], axis=-1)
+    rest = np.where(moved, pairs, 0)
+    return (pairs - rest).astype(np.int8).reshape(w.shape), rest.astype(np.int8).reshape(w.shape)
