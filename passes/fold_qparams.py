@@ -350,7 +350,7 @@ class _Folder:
         form = self.forms.get(op.operands[0])
         if isinstance(form, _Function):
             return replace(form, functions=(*form.functions, self.as_function(op)))
-        if not isinstance(form, _Sum):
+        if form is None or isinstance(form, _Recurrence):
             return None
         low, high = (0.0, math.inf) if op.kind == "relu" else (op.number("min"), op.number("max"))
         return replace(form, low=min(max(form.low, low), high), high=min(max(form.high, low), high))
