@@ -9,7 +9,7 @@ from typing import ClassVar
 from sqc.ir import Builder, Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
 
-ANCHORS = ("qconv2d", "qfully_connected", "qmul", "qsum_pool", "qreduce_sum")
+ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qreduce_sum")
 """Kinds whose accumulators an epilogue consumes."""
 
 INJECTIVE = ("quantize", "dequantize", "requantize", "lookup", "transpose", "pad", "slice", "reshape")

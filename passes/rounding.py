@@ -23,7 +23,10 @@ MOVEMENT = ("reshape", "transpose", "slice", "pad")
 MATRIX = ("conv2d", "fully_connected")
 """Kinds with weights."""
 
-SUMS = (*MATRIX, "average_pool", "reduce_mean")
+PRODUCTS = (*MATRIX, "matmul")
+"""These, and products of two activations."""
+
+SUMS = (*PRODUCTS, "average_pool", "reduce_mean")
 """Kinds whose accumulators may go to float without being rounded to eight bits."""
 
 FLOAT_ONLY = {
@@ -213,7 +216,7 @@ def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping
         producer = graph.producer(operand)
         if (
             producer is not None
-            and producer.kind in MATRIX
+            and producer.kind in PRODUCTS
             and not reasons[operand]
             and graph.only_user(operand) is op
             and operand.type.shape == op.result.type.shape

@@ -51,6 +51,10 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.fully_connected import lower_fully_connected
 
         return lower_fully_connected(pattern, target)
+    if anchor.kind == "qmatmul":
+        from sqc.schedules.matmul import lower_product
+
+        return lower_product(pattern, target)
     if anchor.kind == "qconv2d" and anchor.string("layout") == "NHWC":
         return _convolution(pattern, target)
     if anchor.kind == "conv2d":

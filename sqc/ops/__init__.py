@@ -1,6 +1,6 @@
 """The operators: one file a family, each with attributes, type inference and numpy reference."""
 
-from sqc.ops import convolution, elementwise, fused, matmul, movement, normalization, pooling, quantization
+from sqc.ops import convolution, elementwise, fused, matmul, movement, normalization, pooling, products, quantization
 
 __all__ = [
     "convolution",
@@ -10,5 +10,6 @@ __all__ = [
     "movement",
     "normalization",
     "pooling",
+    "products",
     "quantization",
 ]
