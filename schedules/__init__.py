@@ -65,6 +65,10 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.float_conv2d import lower_float_fully_connected
 
         return lower_float_fully_connected(op, target)
+    if anchor.kind == "matmul":
+        from sqc.schedules.float_matmul import lower_float_product
+
+        return lower_float_product(op, target)
     if anchor.kind == "softmax":
         from sqc.schedules.softmax import lower_softmax
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqc.ir import Value
-from sqc.ops.products import permutation, product_shapes
+from sqc.ops.products import permutations, product_shapes
 from sqc.schedules.epilogue import Epilogue, epilogue_of
 from sqc.schedules.intrinsics import LANES, Dot, dot
 from sqc.schedules.kernel import Kernel, Pattern
@@ -178,13 +178,9 @@ def lower_product(pattern: Pattern, target: Target) -> Kernel:
     op = pattern.anchor
     a, b = op.operands
     epilogue, values = epilogue_of(pattern)
-    perms = [
-        permutation(op.integers(name), value.type.rank)
-        for name, value in (("perm_a", a), ("perm_b", b), ("perm_y", op.result))
-    ]
     zero_points = -a.type.zero_point, 128 - b.type.zero_point
     centered = [z == 0 for z in zero_points]
-    problem = Product(a.type.shape, b.type.shape, *perms, *centered, epilogue)
+    problem = Product(a.type.shape, b.type.shape, *permutations(op), *centered, epilogue)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [*values.pack(constants), np.array((*zero_points, *values.parameters), np.int32)]

@@ -42,6 +42,16 @@ def product_shapes(
     return left, right, (*broadcast(left[:-2], right[:-2]), left[-2], right[-1])
 
 
+def permutations(op: Op) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The permutations of a product's operands and of its result, written out."""
+    a, b, y = (value.type.rank for value in (*op.operands, op.result))
+    return (
+        permutation(op.integers("perm_a"), a),
+        permutation(op.integers("perm_b"), b),
+        permutation(op.integers("perm_y"), y),
+    )
+
+
 def _shape(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> tuple[int, ...]:
     *_, shape = product_shapes(types[0].shape, types[1].shape, attributes)
     perm = permutation(attributes["perm_y"], len(shape))
@@ -67,10 +77,9 @@ def _infer_integer(types: Sequence[TensorType], attributes: Mapping[str, Any]) -
 
 
 def _multiply(op: Op, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    left = a.transpose(permutation(op.integers("perm_a"), a.ndim))
-    right = b.transpose(permutation(op.integers("perm_b"), b.ndim))
-    y = np.matmul(left, right)
-    return np.ascontiguousarray(y.transpose(permutation(op.integers("perm_y"), y.ndim)))
+    perm_a, perm_b, perm_y = permutations(op)
+    y = np.matmul(a.transpose(perm_a), b.transpose(perm_b))
+    return np.ascontiguousarray(y.transpose(perm_y))
 
 
 def _float(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.schedules.cases import Case, check
+from tests.schedules.harness import check as check_float
 from tests.targets import TARGETS
 
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
@@ -47,3 +48,15 @@ def test_rows_that_are_no_rows_in_memory(target: str) -> None:
     case = Case()
     case.emit("qmatmul", case.u8(32, 5, 2), case.u8(2, 24, 32), perm_a=(2, 1, 0), perm_b=(0, 2, 1), perm_y=(1, 0, 2))
     check(case, target)
+
+
+@pytest.mark.parametrize(("a", "b"), SHAPES)
+def test_float(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    check_float(lambda case: case.emit("matmul", case.floats(a), case.floats(b)), tolerance=1e-5)
+
+
+def test_float_attention() -> None:
+    perms = {"perm_a": (1, 0, 2), "perm_b": (1, 2, 0)}
+    check_float(lambda case: case.emit("matmul", case.floats((20, 3, 32)), case.floats((20, 3, 32)), **perms), tolerance=1e-5)
+    perms = {"perm_b": (1, 0, 2), "perm_y": (1, 0, 2)}
+    check_float(lambda case: case.emit("matmul", case.floats((3, 20, 20)), case.floats((20, 3, 32)), **perms), tolerance=1e-5)
