@@ -74,7 +74,7 @@ class FuseRequantize:
                 obstacle = "the sum that it enters has other accumulators before it"
             elif any(term.type.shape != user.result.type.shape for term in terms):
                 obstacle = "it is added to a term of another shape"
-        elif user.kind != "dequantize":
+        elif user.kind not in ("dequantize", "dynamic_dequantize"):
             obstacle = f"{user.label()} reads its accumulators"
         if user is None or obstacle:
             notes.add(self, anchor, f"not fused with what follows: {obstacle}")

@@ -24,6 +24,7 @@ from sqc.passes.fuse_requantize import FuseRequantize
 from sqc.passes.insert_quantization import InsertQuantization
 from sqc.passes.layout_nhwc import LayoutNhwc
 from sqc.passes.pad_channels import PadChannels
+from sqc.passes.quantize_dynamically import QuantizeDynamically
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
 from sqc.passes.unfold_qparams import UnfoldQparams
@@ -85,6 +86,12 @@ STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True
 EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants(), Canonicalize(), DeadCode())
 """From the integer graph to a float graph that rounds, as ONNX has it."""
 
+
+def dynamic_quantization(exclude: Collection[str] = frozenset(), *, per_row: bool = True) -> tuple[Pass, ...]:
+    """From the float graph to one whose fully connected layers quantize their inputs at run time."""
+    return (QuantizeDynamically(exclude, per_row), FoldConstants(), DeadCode())
+
+
 FUSION: tuple[Pass, ...] = (
     PadChannels(),
     FuseRequantize(),
@@ -102,6 +109,7 @@ PASSES: dict[str, Pass] = {
         Equalize(),
         InsertQuantization(),
         QuantizeWeights(),
+        QuantizeDynamically(),
         ContractTypes(),
         RequantizeConcat(),
         FoldQparams(),

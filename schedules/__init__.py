@@ -69,6 +69,10 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.float_matmul import lower_float_product
 
         return lower_float_product(op, target)
+    if anchor.kind == "dynamic_parameters":
+        from sqc.schedules.dynamic import lower_dynamic_parameters
+
+        return lower_dynamic_parameters(op, target)
     if anchor.kind == "softmax":
         from sqc.schedules.softmax import lower_softmax
 

@@ -16,7 +16,12 @@ ELEMENTWISE = frozenset({
 
 POOLS = frozenset({"max_pool", "average_pool", "qsum_pool"})
 REDUCTIONS = frozenset({"reduce_mean", "qreduce_sum"})
-KINDS = ELEMENTWISE | POOLS | REDUCTIONS | {"batch_norm", "reshape", "transpose", "slice", "pad", "concat"}
+KINDS = (
+    ELEMENTWISE
+    | POOLS
+    | REDUCTIONS
+    | {"dynamic_quantize", "dynamic_dequantize", "batch_norm", "reshape", "transpose", "slice", "pad", "concat"}
+)
 """All kinds that chains are made of."""
 
 UNROLLED = 32

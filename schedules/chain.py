@@ -160,6 +160,8 @@ def _activation_count(op: Op) -> int:
     """How many operands come before those that are constants of the graph."""
     if op.kind == "requantize":
         return len(op.operands) // 2
+    if op.kind == "dynamic_dequantize":
+        return 2
     return 1 if op.kind in ("lookup", "dequantize", "batch_norm") else len(op.operands)
 
 

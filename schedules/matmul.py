@@ -149,7 +149,9 @@ class Product:
         scope = stage_scope(size) if staged else None
         lanes = self.epilogue.lanes(tile.columns, target)
         axes = len(self.shape) - self.perm_y.index(len(self.shape) - 2)
-        return schedule_tiles(sch, tile, product, scope, lanes, axes, lambda sch, task: self._prepare(sch, task, product))
+        return schedule_tiles(
+            sch, tile, product, scope, lanes, axes, lambda sch, task: self._prepare(sch, task, product)
+        )
 
     def _prepare(self, sch: Schedule, task: Any, product: Dot) -> None:
         """Pack and sum once a task."""

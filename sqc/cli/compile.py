@@ -45,6 +45,13 @@ ranges_option = click.option(
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
 @click.option("--batch", type=click.IntRange(1), multiple=True, default=(1,), help="Leading dimension; repeatable.")
 @click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
+@click.option(
+    "--mode",
+    type=click.Choice(["static", "dynamic", "dynamic-tensor"]),
+    default="static",
+    show_default=True,
+    help="When activations get their scales: by calibration, or at run time, for each row or the whole tensor.",
+)
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--max-drop", type=click.FloatRange(0), help="Keep within so many points of float, by layers in float.")
@@ -63,6 +70,7 @@ def command(
     target: str,
     batch: tuple[int, ...],
     preset: str,
+    mode: Mode,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     max_drop: float | None,
@@ -98,10 +106,13 @@ def command(
         exclude = (*exclude, *mixed.exclude)
     elif eval_data or labels:
         raise InputError("--eval-data and --labels judge --max-drop: give that too")
-    elif not as_float and not is_quantized(graph):
+    elif as_float and mode != "static":
+        raise InputError(f"--float and --mode {mode} exclude each other")
+    elif not as_float and mode == "static" and not is_quantized(graph):
         calibration = make_calibration(graph, calibration_data, saved, exclude)
     elif calibration_data or saved:
         why = "--float needs none" if as_float else f"{model} is quantized already"
+        why = why if mode == "static" else f"--mode {mode} needs none"
         raise InputError(f"calibration was given, but {why}: leave it out")
     with ui.progress("compiling kernels") as move:
         compiled = sqc.compile(
@@ -110,6 +121,7 @@ def command(
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
             preset=recipe,
+            mode=mode,
             ranges=rules,
             exclude=exclude,
             records=files.read_records(records),
@@ -130,6 +142,7 @@ def command(
 def make_calibration(graph: Graph, data: Path | None, saved: Path | None, exclude: Sequence[str] = ()) -> Calibration:
     """The calibration that the options ask for: a saved one, or a new one from data. Raises CalibrationError."""
     from sqc.calibration import Calibration
+    from sqc.compiler import Mode
 
     if (data is None) == (saved is None):
         raise CalibrationError(

@@ -100,6 +100,8 @@ def by_constant(node: Node, x: Value, matrix: Constant, name: str, emit: Callabl
     """``x[..., K] @ matrix[K, N]`` as one fully connected layer on ``[prod(...), K]``."""
     shape, rank = x.type.shape, len(matrix.shape)
     depth = matrix.shape[max(rank - 2, 0)] if rank else 0
+    if math.prod(matrix.shape[:-2]) != 1:
+        raise Unsupported(f"its constant operand is a batch of matrices {list(matrix.shape)}", "one matrix")
     if shape[-1:] != (depth,):
         raise Unsupported(f"operands of shapes {list(shape)} and {list(matrix.shape)} do not fit")
     w = node.constant(rearranged(matrix, lambda array: array.reshape(depth, -1).T), f"{name}/weights")

@@ -1,9 +1,21 @@
 """The operators: one file a family, each with attributes, type inference and numpy reference."""
 
-from sqc.ops import convolution, elementwise, fused, matmul, movement, normalization, pooling, products, quantization
+from sqc.ops import (
+    convolution,
+    dynamic,
+    elementwise,
+    fused,
+    matmul,
+    movement,
+    normalization,
+    pooling,
+    products,
+    quantization,
+)
 
 __all__ = [
     "convolution",
+    "dynamic",
     "elementwise",
     "fused",
     "matmul",

@@ -31,4 +31,4 @@ def precision(op: Op) -> str:
     dtypes = {operand.type.dtype for part in ops for operand in part.operands[:1]}
     if dtypes & {"uint8", "int8", "int32"}:
         return "int8"
-    return "quantize" if any(part.kind == "quantize" for part in ops) else "float32"
+    return "quantize" if any(part.kind in ("quantize", "dynamic_quantize") for part in ops) else "float32"

@@ -21,9 +21,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("a", "b"), SHAPES)
 @pytest.mark.parametrize("zero_points", [(0, 128), (3, 128), (0, 9), (255, 0)])
-def test_requantized(
-    target: str, a: tuple[int, ...], b: tuple[int, ...], zero_points: tuple[int, int]
-) -> None:
+def test_requantized(target: str, a: tuple[int, ...], b: tuple[int, ...], zero_points: tuple[int, int]) -> None:
     case = Case(seed=a[-1])
     acc = case.emit("qmatmul", *(case.u8(*shape, zero_point=z) for shape, z in zip((a, b), zero_points, strict=True)))
     case.emit("requantize", acc, case.multiplier(60 / (9000 * a[-1] ** 0.5)), scale=0.125, zero_point=7)
@@ -57,6 +55,10 @@ def test_float(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 
 def test_float_attention() -> None:
     perms = {"perm_a": (1, 0, 2), "perm_b": (1, 2, 0)}
-    check_float(lambda case: case.emit("matmul", case.floats((20, 3, 32)), case.floats((20, 3, 32)), **perms), tolerance=1e-5)
+    check_float(
+        lambda case: case.emit("matmul", case.floats((20, 3, 32)), case.floats((20, 3, 32)), **perms), tolerance=1e-5
+    )
     perms = {"perm_b": (1, 0, 2), "perm_y": (1, 0, 2)}
-    check_float(lambda case: case.emit("matmul", case.floats((3, 20, 20)), case.floats((20, 3, 32)), **perms), tolerance=1e-5)
+    check_float(
+        lambda case: case.emit("matmul", case.floats((3, 20, 20)), case.floats((20, 3, 32)), **perms), tolerance=1e-5
+    )
