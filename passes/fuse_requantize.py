@@ -23,6 +23,7 @@ class FuseRequantize:
     requantize(qconv2d(x, w, b), M), with or without a residual term, and a lookup behind it  ->  fused
     dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
     lookup(requantize(x, y, M, N))                                                            ->  fused
+    fully_connected(x, restore_weights(w, s), b)                                              ->  fused
     chains such as pad(transpose(quantize(x)))                                                ->  fused
 
     Constants become operands. Weights lose their scales, which are in the multipliers already.
@@ -48,6 +49,10 @@ class FuseRequantize:
         for op in graph.ops:
             if op.kind in ANCHORS and len(chain := self._epilogue(graph, op, notes)) > 1:
                 chains.append(chain)
+        for op in graph.ops:
+            reader = graph.only_user(op.result) if op.kind == "restore_weights" else None
+            if reader is not None and reader.kind == "fully_connected" and reader.operands[1] == op.result:
+                chains.append([op, reader])
         taken = {op.result for chain in chains for op in chain}
         for op in graph.ops:
             if op.result in taken:

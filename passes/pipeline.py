@@ -27,6 +27,7 @@ from sqc.passes.pad_channels import PadChannels
 from sqc.passes.quantize_dynamically import QuantizeDynamically
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
+from sqc.passes.store_weights import StoreWeights
 from sqc.passes.unfold_qparams import UnfoldQparams
 
 FLOAT: tuple[Pass, ...] = (
@@ -92,6 +93,11 @@ def dynamic_quantization(exclude: Collection[str] = frozenset(), *, per_row: boo
     return (QuantizeDynamically(exclude, per_row), FoldConstants(), DeadCode())
 
 
+def stored_weights(storage: str, exclude: Collection[str] = frozenset()) -> tuple[Pass, ...]:
+    """From the float graph to one whose fully connected layers keep their weights in fewer bits."""
+    return (StoreWeights(storage, exclude), DeadCode())
+
+
 FUSION: tuple[Pass, ...] = (
     PadChannels(),
     FuseRequantize(),
@@ -110,6 +116,7 @@ PASSES: dict[str, Pass] = {
         InsertQuantization(),
         QuantizeWeights(),
         QuantizeDynamically(),
+        StoreWeights(),
         ContractTypes(),
         RequantizeConcat(),
         FoldQparams(),

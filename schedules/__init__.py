@@ -69,6 +69,10 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.float_matmul import lower_float_product
 
         return lower_float_product(op, target)
+    if anchor.kind == "restore_weights" and [part.kind for part in pattern.tail] == ["fully_connected"]:
+        from sqc.schedules.stored_weights import lower_stored_product
+
+        return lower_stored_product(pattern, target)
     if anchor.kind == "dynamic_parameters":
         from sqc.schedules.dynamic import lower_dynamic_parameters
 

@@ -58,16 +58,16 @@ class RowParameters:
         sch = Schedule(function([x, out]))
         row, _ = sch.get_loops(sch.get_sblock("out"))
         for name in ("low", "high", "low_lanes", "high_lanes"):
-            block = sch.get_sblock(name)
-            sch.compute_at(block, row, preserve_unit_loops=True)
-            sch.set_scope(block, 0, "local")
-            if name.endswith("lanes"):
-                *_, lane, k = sch.get_loops(block)
-                sch.reorder(k, lane)
-                sch.vectorize(lane)
-                sch.decompose_reduction(block, k)
+            sch.compute_at(sch.get_sblock(name), row, preserve_unit_loops=True)
+            sch.set_scope(sch.get_sblock(name), 0, "local")
         if 0.3 * self.rows * self.extent >= PARALLEL_CYCLES and self.rows > 1:
             sch.parallel(row)
+        for name in ("low_lanes", "high_lanes"):
+            block = sch.get_sblock(name)
+            *_, lane, k = sch.get_loops(block)
+            sch.reorder(k, lane)
+            sch.vectorize(lane)
+            sch.decompose_reduction(block, k)
         return sch.mod["main"]
 
 

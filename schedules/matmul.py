@@ -33,7 +33,8 @@ Shape = tuple[int, ...]
 class Product:
     """What ``qmatmul`` computes of ``a`` and ``b``, their axes permuted, with an epilogue.
 
-    ``a_centered`` tells that the zero point of ``a`` is 0, ``b_centered`` that that of ``b`` is 128.
+    ``a_centered`` tells that the zero point of ``a`` is 0, ``b_centered`` that that of ``b`` is 128; neither if they
+    are ``given`` at run time.
     """
 
     a: Shape
@@ -44,6 +45,7 @@ class Product:
     a_centered: bool
     b_centered: bool
     epilogue: Epilogue
+    given: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -78,6 +80,10 @@ class Product:
         inputs = self.epilogue.inputs(self.epilogue.shape, target)
         parameters = te.placeholder((2 + self.epilogue.parameter_count,), "int32", name="parameters")
         a, b = (te.placeholder(shape, "uint8", name=name) for shape, name in ((self.a, "a"), (self.b, "b")))
+        zeros = [te.placeholder((1,), "uint8", name=name) for name in ("z_a", "z_b")] if self.given else []
+        minus_a, minus_b = parameters(0), parameters(1)
+        if zeros:
+            minus_a, minus_b = 0 - zeros[0](0).astype("int32"), 128 - zeros[1](0).astype("int32")
         matrices = transpose(View.of(a, self.a, "uint8"), self.perm_a).broadcast((*lead, m, self.depth))
         others = transpose(View.of(b, self.b, "uint8"), self.perm_b).broadcast((*lead, self.depth, n))
 
@@ -112,7 +118,7 @@ class Product:
                 ),
                 name="column_sums",
             )
-            starts.append(lambda at: parameters(0) * (column_sums(*at[:-2], at[-1]) + parameters(1) * self.depth))
+            starts.append(lambda at: minus_a * (column_sums(*at[:-2], at[-1]) + minus_b * self.depth))
         if not self.b_centered:
             e = te.reduce_axis((0, self.depth), "e")
             row_sums = te.compute(
@@ -120,7 +126,7 @@ class Product:
                 lambda *at: te.sum(matrices((*at[:-1], repeated(at[-1]), e)).astype("int32"), [e]),
                 name="row_sums",
             )
-            starts.append(lambda at: parameters(1) * row_sums(*at[:-1]))
+            starts.append(lambda at: minus_b * row_sums(*at[:-1]))
         source, staged = row, self.stages(target)
         if staged:
             stage = te.compute(
@@ -128,7 +134,10 @@ class Product:
                 lambda *at: row(at[:-2], at[-2], at[-1]).astype(product.element),
                 name="stage",
             )
-            source = lambda batch, i, k: stage(*batch, i, k)
+
+            def source(batch: Sequence[Expr], i: Expr, k: Expr) -> Expr:
+                return stage(*batch, i, k)
+
         k, j = te.reduce_axis((0, steps), "k"), te.reduce_axis((0, product.depth), "j")
 
         def element(*at: Expr) -> Expr:
@@ -144,7 +153,7 @@ class Product:
             return inputs.apply(acc(*(at[position] for position in back)), at, parameters, 2)
 
         out = te.compute(self.epilogue.shape, result, name="out")
-        sch = Schedule(function([a, b, *inputs.operands, *inputs.constants, parameters, out]))
+        sch = Schedule(function([a, b, *zeros, *inputs.operands, *inputs.constants, parameters, out]))
         size = tile.block * steps * product.depth * np.dtype(product.element).itemsize
         scope = stage_scope(size) if staged else None
         lanes = self.epilogue.lanes(tile.columns, target)
@@ -178,14 +187,14 @@ class Product:
 def lower_product(pattern: Pattern, target: Target) -> Kernel:
     """A kernel for ``qmatmul``."""
     op = pattern.anchor
-    a, b = op.operands
+    a, b, *given = op.operands
     epilogue, values = epilogue_of(pattern)
     zero_points = -a.type.zero_point, 128 - b.type.zero_point
-    centered = [z == 0 for z in zero_points]
-    problem = Product(a.type.shape, b.type.shape, *permutations(op), *centered, epilogue)
+    centered = [z == 0 and not given for z in zero_points]
+    problem = Product(a.type.shape, b.type.shape, *permutations(op), *centered, epilogue, bool(given))
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [*values.pack(constants), np.array((*zero_points, *values.parameters), np.int32)]
 
-    activations = (pattern.operand[a], pattern.operand[b], *values.activations)
+    activations = (*(pattern.operand[value] for value in op.operands), *values.activations)
     return Kernel(problem, target, activations, pattern.result, pack)

@@ -88,8 +88,8 @@ def schedule_tiles(
     ``acc`` has the axes (any number of leading axes, rows, channels, reductions ..., depth of the dot product), its
     rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
     spatial axes with any smaller extents, its rows among the last ``axes``, and is computed by ``lanes``. ``stage``
-    gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose loop
-    it gets.
+    gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
+    loop it gets.
     """
     from sqc.schedules._tvm import PANEL_BYTES
 

@@ -64,3 +64,13 @@ def test_misuse() -> None:
         sqc.quantize(graph, mode="nothing")  # type: ignore[arg-type]
     with pytest.raises(CompileError, match="takes a float model and no calibration"):
         sqc.quantize(sqc.quantize(graph, mode="dynamic"), mode="dynamic")
+
+
+@pytest.mark.parametrize(("mode", "error"), [("weights-int8", 0.01), ("weights-int4", 0.1), ("weights-float16", 1e-3)])
+def test_small_weights(mode: str, error: float) -> None:
+    graph, x = layers(), rows(4)
+    stored = sqc.quantize(graph, mode=mode)  # type: ignore[arg-type]
+    expected = stored.run({"x": x})["y"]
+    assert 0 < np.abs(expected - graph.run({"x": x})["y"]).mean() < error
+    model = sqc.compile(graph, mode=mode, batch=4)  # type: ignore[arg-type]
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)

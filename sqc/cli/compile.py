@@ -14,6 +14,7 @@ from sqc.errors import CalibrationError, InputError
 if TYPE_CHECKING:
     from sqc.accuracy.mixed import MixedPrecision
     from sqc.calibration import Calibration, Ranges
+    from sqc.compiler import Mode
     from sqc.ir import Graph
     from sqc.passes.base import Pass
 
@@ -47,10 +48,10 @@ ranges_option = click.option(
 @click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
 @click.option(
     "--mode",
-    type=click.Choice(["static", "dynamic", "dynamic-tensor"]),
+    type=click.Choice(["static", "dynamic", "dynamic-tensor", "weights-int8", "weights-int4", "weights-float16"]),
     default="static",
     show_default=True,
-    help="When activations get their scales: by calibration, or at run time, for each row or the whole tensor.",
+    help="Scales of activations by calibration, or at run time for each row or tensor; or small weights alone.",
 )
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
@@ -142,7 +143,6 @@ def command(
 def make_calibration(graph: Graph, data: Path | None, saved: Path | None, exclude: Sequence[str] = ()) -> Calibration:
     """The calibration that the options ask for: a saved one, or a new one from data. Raises CalibrationError."""
     from sqc.calibration import Calibration
-    from sqc.compiler import Mode
 
     if (data is None) == (saved is None):
         raise CalibrationError(

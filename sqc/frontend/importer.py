@@ -11,7 +11,17 @@ import numpy as np
 import onnx
 
 from sqc.errors import GraphError, ImportFailure
-from sqc.frontend import convolution, elementwise, linear, movement, normalization, pooling, quantization, transposed
+from sqc.frontend import (
+    convolution,
+    dynamic,
+    elementwise,
+    linear,
+    movement,
+    normalization,
+    pooling,
+    quantization,
+    transposed,
+)
 from sqc.frontend.batch import DependsOnBatch, open_batch
 from sqc.frontend.folding import fold, has_subgraph, inferred_types, is_known
 from sqc.frontend.inputs import ModelInput, read_inputs
@@ -21,7 +31,7 @@ from sqc.frontend.quantized import Constant, QuantizedConstant
 from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
-FAMILIES = (convolution, elementwise, linear, movement, normalization, pooling, quantization, transposed)
+FAMILIES = (convolution, dynamic, elementwise, linear, movement, normalization, pooling, quantization, transposed)
 """The modules that fill the table of handlers."""
 
 NO_OPERATOR = "the operator is not supported"

@@ -71,16 +71,16 @@ def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
 def matmul(node: Node) -> Value:
     a, b = node.tensor(0), node.tensor(1)
     if isinstance(a, Value) and (isinstance(b, Value) or math.prod(b.shape[:-2]) != 1):
-        return _product(node, a, node.value(1))
+        return product(node, "matmul", a, node.value(1))
     if isinstance(a, Value):
         return by_constant(node, a, node.parameter(1), node.operand_name(1), node.result)
     if a.ndim != 2:
-        return _product(node, node.value(0), node.value(1))
+        return product(node, "matmul", node.value(0), node.value(1))
     return _constant_by(node, node.value(1))
 
 
-def _product(node: Node, a: Value, b: Value) -> Value:
-    """A product of matrices that are computed, or of which the second ones are a batch; vectors become matrices."""
+def product(node: Node, kind: str, a: Value, b: Value, *zero_points: Value) -> Value:
+    """A product of matrices that are computed, or a constant batch; vectors become matrices."""
     vectors = a.type.rank == 1, b.type.rank == 1
     if vectors[0]:
         a = node.step("reshape", a, shape=(1, *a.type.shape))
@@ -89,8 +89,8 @@ def _product(node: Node, a: Value, b: Value) -> Value:
     if a.type.shape[-1:] != b.type.shape[-2:-1]:
         raise Unsupported(f"operands of shapes {list(a.type.shape)} and {list(b.type.shape)} do not fit")
     if not any(vectors):
-        return node.result("matmul", a, b)
-    y = node.step("matmul", a, b)
+        return node.result(kind, a, b, *zero_points)
+    y = node.step(kind, a, b, *zero_points)
     *batch, rows, columns = y.type.shape
     kept = [extent for extent, vector in zip((rows, columns), vectors, strict=True) if not vector]
     return node.result("reshape", y, shape=(*batch, *kept))
@@ -117,7 +117,7 @@ def _constant_by(node: Node, x: Value) -> Value:
     """``matrix[M, K] @ x[..., K, N]``, computed transposed."""
     matrix, shape = node.known(0), x.type.shape
     if len(shape) < 2:
-        return _product(node, node.value(0), x)
+        return product(node, "matmul", node.value(0), x)
     swap = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
     columns = node.step("transpose", x, perm=swap)
     if len(shape) == 2:

@@ -11,6 +11,7 @@ from sqc.ops import (
     pooling,
     products,
     quantization,
+    stored_weights,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "pooling",
     "products",
     "quantization",
+    "stored_weights",
 ]

@@ -11,14 +11,14 @@ _PRODUCTS = ("conv2d", "qconv2d", "fully_connected", "qfully_connected")
 
 
 def multiply_accumulates(op: Op) -> int:
-    """Multiply-accumulates of one convolution, fully connected layer or matrix product, alone or in a fused body; else 0.
+    """Multiply-accumulates of one convolution, layer or product of matrices, alone or in a fused body; else 0.
 
     Taps in the padding count too.
     """
     if op.kind == "fused":
         return sum(multiply_accumulates(part) for part in op.body.ops)
     if op.kind in ("matmul", "qmatmul"):
-        a, _, y = product_shapes(*(operand.type.shape for operand in op.operands), op.attributes)
+        a, _, y = product_shapes(*(operand.type.shape for operand in op.operands[:2]), op.attributes)
         return math.prod(y) * a[-1]
     if op.kind not in _PRODUCTS:
         return 0

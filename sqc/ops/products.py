@@ -1,7 +1,8 @@
 """Matrix products of two computed operands, float and integer, over batches of matrices that broadcast.
 
 ``y = transpose(matmul(transpose(a, perm_a), transpose(b, perm_b)), perm_y)``, where ``matmul`` is numpy's on operands
-of at least two axes, and an empty permutation changes nothing. The last axis of the product stays last.
+of at least two axes, and an empty permutation changes nothing. The last axis of the product stays last. Zero points of
+the integer product are those of the operands' types, or two further operands: u8, of one element each.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def permutation(perm: Sequence[int], rank: int) -> tuple[int, ...]:
 def product_shapes(
     a: Sequence[int], b: Sequence[int], attributes: Mapping[str, Any]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The shapes of both operands as ``matmul`` sees them, and of its result. Raises ValueError where they don't fit."""
+    """The shapes of operands and result as ``matmul`` sees them. Raises ValueError where they don't fit."""
     if min(len(a), len(b)) < 2:
         raise ValueError("needs operands of at least two axes")
     left, right = (
@@ -44,7 +45,7 @@ def product_shapes(
 
 def permutations(op: Op) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """The permutations of a product's operands and of its result, written out."""
-    a, b, y = (value.type.rank for value in (*op.operands, op.result))
+    a, b, y = (value.type.rank for value in (*op.operands[:2], op.result))
     return (
         permutation(op.integers("perm_a"), a),
         permutation(op.integers("perm_b"), b),
@@ -69,6 +70,8 @@ def _infer_float(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> 
 def _infer_integer(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
     for type in types:
         require_dtype(type, "uint8")
+    if len(types) == 3 or any(type.size != 1 for type in types[2:]):
+        raise ValueError("needs two single zero points, or none")
     shape = _shape(types, attributes)
     depth = product_shapes(types[0].shape, types[1].shape, attributes)[0][-1]
     if depth * 255**2 > LIMITS["int32"][1]:
@@ -87,11 +90,10 @@ def _float(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _integer(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    a, b = (
-        array.astype(np.float64) - operand.type.zero_point for array, operand in zip(arrays, op.operands, strict=True)
-    )
-    return _multiply(op, a, b).astype(np.int32)
+    a, b, *given = (array.astype(np.float64) for array in arrays)
+    z_a, z_b = (z.item() for z in given) if given else (operand.type.zero_point for operand in op.operands)
+    return _multiply(op, a - z_a, b - z_b).astype(np.int32)
 
 
 define("matmul", arity=2, attributes=PERMUTATIONS, infer=_infer_float, reference=_float)
-define("qmatmul", arity=2, attributes=PERMUTATIONS, infer=_infer_integer, reference=_integer)
+define("qmatmul", arity=(2, 4), attributes=PERMUTATIONS, infer=_infer_integer, reference=_integer)

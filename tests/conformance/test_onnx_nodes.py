@@ -62,6 +62,8 @@ OPERATORS: Mapping[str, Operator] = {
         }
     ),
     "QLinearConv": Operator(),
+    "DynamicQuantizeLinear": Operator(),
+    "MatMulInteger": Operator(first_parameter=2),
     "QLinearMatMul": Operator(
         excluded={
             f"test_qlinearmatmul_3D_{dtype}_{scale}": BATCH_OF_MATRICES

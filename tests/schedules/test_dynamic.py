@@ -10,7 +10,7 @@ from tests.schedules import cases
 from tests.schedules.harness import Case, check
 from tests.targets import TARGETS
 
-SHAPES = [(3, 16), (2, 5, 37), (1, 1), (7, 200), (40,)]
+SHAPES = [(3, 16), (2, 5, 37), (1, 1), (7, 200), (40,), (200, 500)]
 
 
 @pytest.mark.parametrize("per_row", [True, False])

@@ -29,6 +29,14 @@ def test_requantized(target: str, a: tuple[int, ...], b: tuple[int, ...], zero_p
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("a", "b"), SHAPES)
+def test_zero_points_at_run_time(target: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    case = Case()
+    case.emit("qmatmul", case.u8(*a), case.u8(*b), case.u8(), case.u8(1))
+    check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_attention(target: str) -> None:
     case = Case()
     q, k, v = (case.u8(20, 3, 32) for _ in range(3))
