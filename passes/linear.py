@@ -213,10 +213,11 @@ def _scale_before_product(sweep: Sweep, op: Op) -> Value | None:
     for position, operand in enumerate(product.operands):
         for axis, channels in enumerate(operand.type.shape):
             linear = find_linear(sweep, operand, axis, product)
-            if linear is not None:
-                scale = np.full(channels, float(array.reshape(-1)[0]))
+            scale = np.full(channels, float(array.reshape(-1)[0]))
+            scaled = linear and fold_behind(sweep, linear, scale, np.zeros(channels), operand.name)
+            if scaled is not None:
                 operands = list(sweep.operands(product))
-                operands[position] = fold_behind(sweep, linear, scale, np.zeros(channels), operand.name)
+                operands[position] = scaled
                 return sweep.emit("matmul", operands, product.attributes, name=op.result.name, source=product.source)
     return None
 

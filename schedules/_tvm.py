@@ -129,7 +129,8 @@ def start_from_terms(schedule: Schedule, block: str) -> None:
     node = schedule.get(schedule.get_sblock(block))
     total, index = node.body.buffer, node.body.indices
     reduced = [axis.var for axis in node.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
-    each, start = [], []
+    each: list[Expr] = []
+    start: list[Expr] = []
     for term in _summands(node.body.value)[1:]:
         varies = any(variable.same_as(other) for variable in collect(term, tirx.Var) for other in reduced)
         (each if varies else start).append(term)

@@ -190,8 +190,10 @@ def lower_product(pattern: Pattern, target: Target) -> Kernel:
     a, b, *given = op.operands
     epilogue, values = epilogue_of(pattern)
     zero_points = -a.type.zero_point, 128 - b.type.zero_point
-    centered = [z == 0 and not given for z in zero_points]
-    problem = Product(a.type.shape, b.type.shape, *permutations(op), *centered, epilogue, bool(given))
+    a_centered, b_centered = (z == 0 and not given for z in zero_points)
+    problem = Product(
+        a.type.shape, b.type.shape, *permutations(op), a_centered, b_centered, epilogue, given=bool(given)
+    )
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [*values.pack(constants), np.array((*zero_points, *values.parameters), np.int32)]

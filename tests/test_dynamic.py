@@ -19,7 +19,7 @@ def layers(rows: int = 4) -> Graph:
         w = builder.constant(random.normal(0, depth**-0.5, (columns, depth)).astype(np.float32), f"w{i}")
         b = builder.constant(random.normal(0, 1, columns).astype(np.float32), f"b{i}")
         x = builder.emit("fully_connected", [x, w, b], name=f"y{i}", source=f"layer{i}")
-        x = builder.emit("tanh", [x], name=f"t{i}", source=f"tanh{i}")
+        x = builder.emit("relu", [x], name=f"r{i}", source=f"relu{i}")
     builder.outputs = {"y": x}
     return builder.finish()
 
@@ -33,15 +33,16 @@ def rows(count: int) -> np.ndarray:
 def test_close_to_float(mode: str) -> None:
     graph, x = layers(), rows(4)
     quantized = sqc.quantize(graph, mode=mode)  # type: ignore[arg-type]
-    errors = np.abs(quantized.run({"x": x})["y"] - graph.run({"x": x})["y"])
-    assert errors.mean() < (0.01 if mode == "dynamic" else 0.02)
+    expected = graph.run({"x": x})["y"]
+    errors = np.abs(quantized.run({"x": x})["y"] - expected).mean() / np.abs(expected).mean()
+    assert errors < (0.01 if mode == "dynamic" else 0.02)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_compiled(target: str) -> None:
     graph, x = layers(), rows(4)
     model = sqc.compile(graph, mode="dynamic", target=target, batch=4)
-    np.testing.assert_allclose(model(x), sqc.quantize(graph, mode="dynamic").run({"x": x})["y"], atol=1e-6)
+    np.testing.assert_array_equal(model(x), sqc.quantize(graph, mode="dynamic").run({"x": x})["y"])
 
 
 def test_a_row_is_alone_in_its_batch() -> None:
@@ -71,6 +72,6 @@ def test_small_weights(mode: str, error: float) -> None:
     graph, x = layers(), rows(4)
     stored = sqc.quantize(graph, mode=mode)  # type: ignore[arg-type]
     expected = stored.run({"x": x})["y"]
-    assert 0 < np.abs(expected - graph.run({"x": x})["y"]).mean() < error
+    assert 0 < np.abs(expected - graph.run({"x": x})["y"]).mean() < error * np.abs(expected).mean()
     model = sqc.compile(graph, mode=mode, batch=4)  # type: ignore[arg-type]
-    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-4)

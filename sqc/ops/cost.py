@@ -18,7 +18,7 @@ def multiply_accumulates(op: Op) -> int:
     if op.kind == "fused":
         return sum(multiply_accumulates(part) for part in op.body.ops)
     if op.kind in ("matmul", "qmatmul"):
-        a, _, y = product_shapes(*(operand.type.shape for operand in op.operands[:2]), op.attributes)
+        a, _, y = product_shapes(op.operands[0].type.shape, op.operands[1].type.shape, op.attributes)
         return math.prod(y) * a[-1]
     if op.kind not in _PRODUCTS:
         return 0

@@ -49,7 +49,8 @@ def _restore(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return w.astype(np.float32)
     levels = unpack_nibbles(w) if op.string("storage") == "int4" else w
     rows, groups = scales[0].shape
-    return (levels.reshape(rows, groups, -1).astype(np.float32) * scales[0][:, :, None]).reshape(levels.shape)
+    grouped = levels.reshape(rows, groups, -1).astype(np.float32) * scales[0][:, :, None]
+    return np.asarray(grouped.reshape(levels.shape))
 
 
 define("restore_weights", arity=(1, 2), attributes={"storage": "int8"}, infer=_infer, reference=_restore)

@@ -34,7 +34,7 @@ class Generator:
             self.grouped, self.residual, self.residual, self.add, self.add, self.multiply, self.squeeze, self.lookup,
             self.max_pool, self.average_pool, self.average_pool, self.global_pool, self.concat, self.concat, self.pad,
             self.slice, self.transpose, self.reshape, self.flatten, self.dense, self.dense, self.rescale, self.between,
-            self.through_float, self.join_vectors,
+            self.through_float, self.join_vectors, self.attend,
         ]  # fmt: skip
         target = self.draw.whole(4, 9)
         for _ in range(60):
@@ -309,6 +309,25 @@ class Generator:
         shape = self.draw.one([(n, 1, h * w, c), (n, w, h, c), (n, h, w * c, 1)])
         if max(shape) <= 200:
             self.keep(self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("reshape")))
+
+    def attend(self) -> None:
+        """Pixels times pixels, for each image or head of channels, and the result times pixels again."""
+        x = self.image()
+        n, h, w, c = x.type.shape
+        if h * w > 64:
+            return
+        heads = self.draw.one([count for count in (1, 2, 3, 4) if c % count == 0])
+        shape = (n, h * w, heads, c // heads)
+        pixels = self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("heads"))
+        by_head = {"perm_a": (0, 2, 1, 3), "perm_b": (0, 2, 3, 1)}
+        scores = self.builder.emit("qmatmul", [pixels, pixels], by_head, name=self.name("scores"))
+        shares = self.requantize([scores], 128.0**2 * (c // heads) ** 0.5, "shares", ())
+        back = {"perm_b": (0, 2, 1, 3), "perm_y": (0, 2, 1, 3)}
+        acc = self.builder.emit("qmatmul", [shares, pixels], back, name=self.name("attend"))
+        y = self.requantize(
+            [acc, pixels] if self.draw.chance(0.5) else [acc], 128.0**2 * (h * w) ** 0.5, "attend_u8", ()
+        )
+        self.keep(self.builder.emit("reshape", [y], {"shape": x.type.shape}, name=self.name("attended")))
 
     def flatten(self) -> None:
         x = self.image()
