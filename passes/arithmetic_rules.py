@@ -10,7 +10,7 @@ import numpy as np
 from sqc.ir import Op, Value
 from sqc.passes.rules import Rule, Sweep
 
-NEVER_NEGATIVE = ("relu", "sigmoid", "hard_sigmoid", "exp", "sqrt", "abs", "softmax")
+NEVER_NEGATIVE = ("relu", "sigmoid", "hard_sigmoid", "exp", "sqrt", "abs", "softmax", "softplus")
 """Kinds whose results are never negative."""
 
 
@@ -102,20 +102,15 @@ def _combine_constants(sweep: Sweep, op: Op) -> Value | None:
     return sweep.again(op, [sweep.map(inner.operands[0]), constant])
 
 
-def _scalar(sweep: Sweep, value: Value) -> float | None:
-    array = sweep.array(value)
-    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
-
-
 def _hard_sigmoid(sweep: Sweep, op: Op) -> Value | None:
     """clip(x + b, 0, h) * (1 / h) -> hard_sigmoid(x, 1 / h, b / h)"""
-    factor = _scalar(sweep, op.operands[1])
+    factor = sweep.number(op.operands[1])
     clip = sweep.producer(op.operands[0], "clip")
     shift = None if clip is None else sweep.producer(clip.operands[0], "add")
     if factor is None or clip is None or shift is None or not sweep.same_shape(clip.result, op.result):
         return None
     low, high = clip_range(clip)
-    term = _scalar(sweep, shift.operands[1])
+    term = sweep.number(shift.operands[1])
     x = shift.operands[0]
     if term is None or low != 0.0 or not math.isclose(factor * high, 1.0, rel_tol=1e-6):
         return None
@@ -127,7 +122,7 @@ def _hard_sigmoid(sweep: Sweep, op: Op) -> Value | None:
 
 def _scale_clip_first(sweep: Sweep, op: Op) -> Value | None:
     """(x * clip(y)) * c -> x * (clip(y) * c) for a single number c, so that the hard sigmoid shows"""
-    if _scalar(sweep, op.operands[1]) is None or not sweep.same_shape(op.operands[0], op.result):
+    if sweep.number(op.operands[1]) is None or not sweep.same_shape(op.operands[0], op.result):
         return None
     product = sweep.producer(op.operands[0], "mul")
     if product is None or not sweep.feeds_only(product.result, op):

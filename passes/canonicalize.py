@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sqc.ir import Graph
-from sqc.passes import arithmetic_rules, linear, movement_rules
+from sqc.passes import arithmetic_rules, function_rules, linear, movement_rules, normalization_rules
 from sqc.passes.base import Notes
 from sqc.passes.rules import Rule, rewrite
 
@@ -28,13 +28,17 @@ class Canonicalize:
     relu(conv2d(x)) * c                         ->  relu(conv2d(x) * c), also for one number a channel
     hard_sigmoid(conv2d(x))                     ->  clip(conv2d(x) * alpha + beta, 0, 1), which folds
     x * hard_sigmoid(x), x * clip(x + 3, 0, 6) / 6  ->  hard_swish(x)
+    x * sigmoid(x), x * tanh(softplus(x))       ->  silu(x), mish(x); gelu(x) likewise, with erf or tanh
+    (x - mean(x)) / sqrt(mean((x - mean(x))**2) + epsilon) * c + d  ->  normalize(x, c, d)
     average_pool of the whole image             ->  reduce_mean
     """
 
     name: ClassVar[str] = "canonicalize"
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
-        simplify = _joined(arithmetic_rules.RULES, movement_rules.RULES)
+        simplify = _joined(
+            arithmetic_rules.RULES, function_rules.RULES, normalization_rules.RULES, movement_rules.RULES
+        )
         # Folding comes second, for it would take hard-swish's "+ 3" and "/ 6" apart.
         return rewrite(rewrite(graph, simplify), _joined(simplify, linear.RULES))
 

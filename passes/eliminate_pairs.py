@@ -78,7 +78,8 @@ class _Eliminator:
             if np.float32(padding - zero_point) * np.float32(scale) != op.number("value"):
                 return None
             attributes["value"] = float(padding)
-        return self.rewriter.emit(op.kind, [x], attributes, name=op.result.name, source=op.source)
+        operands = [x, *map(self.read, op.operands[1:])]
+        return self.rewriter.emit(op.kind, operands, attributes, name=op.result.name, source=op.source)
 
     def simplified(self, op: Op) -> Value | None:
         if op.kind == "quantize" and op.string("dtype") == "uint8":
@@ -113,7 +114,8 @@ class _Eliminator:
                 padding = evaluate_op(op, [np.array(movement.number("value"), np.float32)])
                 attributes["value"] = float(padding)
             name = f"{movement.result.name}.quantized"
-            result = self.rewriter.emit(movement.kind, [result], attributes, name=name, source=movement.source)
+            operands = [result, *map(self.read, movement.operands[1:])]
+            result = self.rewriter.emit(movement.kind, operands, attributes, name=name, source=movement.source)
         return result
 
     def composed(self, op: Op) -> Value | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -17,14 +17,27 @@ from sqc.passes.integer_parameters import (
     Function,
     check_sum,
     counted_taps,
+    exponentials,
     fold_bias,
     halved,
     halvings,
+    in_steps,
+    interpolation_weights,
     level,
     multiplier,
     table,
 )
-from sqc.passes.rounding import CLAMPS, FLOAT_ONLY, MATRIX, MOVEMENT, function_operand
+from sqc.passes.recurrent_steps import IntegerCell, IntegerSteps
+from sqc.passes.rounding import (
+    CLAMPS,
+    FLOAT_ONLY,
+    MATRIX,
+    MOVEMENT,
+    RECURRENT,
+    function_operand,
+    initial_states,
+    levels_behind,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,24 @@ class _Function:
     functions: tuple[Function, ...]
 
 
-_Form: TypeAlias = _Sum | _Function
+@dataclass(frozen=True)
+class _Rounding:
+    """What an op rounds by itself: ``emit`` makes it, given the attributes of its result."""
+
+    emit: Callable[[dict[str, Any], str, str], Value]
+    low: float = -math.inf
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class _Recurrence:
+    """The hidden states of a recurrent layer, whose rounding takes part in every step."""
+
+    op: Op
+    cell: IntegerCell
+
+
+_Form: TypeAlias = _Sum | _Function | _Rounding | _Recurrence
 
 
 class _Folder:
@@ -99,6 +129,7 @@ class _Folder:
         self.notes = notes
         self.rewriter = Rewriter(graph)
         self.forms: dict[Value, _Form] = {}
+        self.cells: dict[Value | None, Value] = {}  # the states of an LSTM's cells, by its hidden states' old levels
         self.floats: dict[Value, Value] = {value: self.rewriter.map(value) for value in graph.inputs}
 
     def run(self) -> Graph:
@@ -110,7 +141,9 @@ class _Folder:
                 self.integers(op)
                 continue
             form = self.form(op)
-            if form is not None:
+            if op.kind == "lstm_cells" and (cells := self.cells.get(levels_behind(self.graph, op.operands[0]))):
+                self.floats[op.result] = self.rewriter.replace(op, cells)
+            elif form is not None:
                 self.forms[op.result] = form
             elif op.kind != "dequantize":
                 self.note(op, f"stays in float: {self.obstacle(op)}")
@@ -133,7 +166,12 @@ class _Folder:
             "max_pool": self.movement,
             "average_pool": self.average_pool,
             "reduce_mean": self.reduce_mean,
+            "interpolate": self.interpolate,
+            "prelu": self.prelu,
+            "softmax": self.softmax,
+            "normalize": self.normalize,
             **dict.fromkeys(MATRIX, self.matrix),
+            **dict.fromkeys(RECURRENT, self.recurrence),
             **dict.fromkeys(CLAMPS, self.clamp),
             **dict.fromkeys(MOVEMENT, self.movement),
         }
@@ -186,27 +224,34 @@ class _Folder:
         """The rounding: terms become a requantize, functions a table."""
         source = op.operands[0]
         form = self.forms.get(source)
-        attributes = {"scale": op.number("scale"), "zero_point": op.integer("zero_point")}
+        attributes: dict[str, Any] = {"scale": op.number("scale"), "zero_point": op.integer("zero_point")}
         scale, zero_point = op.number("scale"), op.integer("zero_point")
         producer = self.graph.producer(source)
         origin = producer.source if producer is not None and producer.source else op.source
         self.explain(source, "is part of a table" if isinstance(form, _Function) else "bounds the rounding behind it")
         if form is None:
             self.rewriter.replace(op, self.rewriter.keep(op, [self.real(source)]))
+        elif isinstance(form, _Recurrence):
+            self.unroll(op, form, scale, zero_point)
         elif isinstance(form, _Function):
             entries = self.constant(table(form.functions, form.x.type, scale, zero_point), f"{source.name}.table")
             result = self.rewriter.emit("lookup", [form.x, entries], attributes, name=source.name, source=origin)
             self.rewriter.replace(op, result)
-        elif (alone := form.single) is not None and alone.type.quantization == op.result.type.quantization:
+        elif (
+            isinstance(form, _Sum)
+            and (alone := form.single) is not None
+            and alone.type.quantization == op.result.type.quantization
+        ):
             self.rewriter.replace(op, alone)
+        elif isinstance(form, _Rounding):
+            self.rewriter.replace(op, form.emit({**attributes, **_bounds(form, op)}, source.name, origin))
         else:
             multipliers = [
                 self.constant(multiplier(term.scale, scale), f"{source.name}.multiplier") for term in form.terms
             ]
-            bounds = {"lo": level(form.low, scale, zero_point), "hi": level(form.high, scale, zero_point)}
             operands = [*(term.value for term in form.terms), *multipliers]
-            name = source.name
-            result = self.rewriter.emit("requantize", operands, {**attributes, **bounds}, name=name, source=origin)
+            attributes.update(_bounds(form, op))
+            result = self.rewriter.emit("requantize", operands, attributes, name=source.name, source=origin)
             self.rewriter.replace(op, result)
 
     def explain(self, value: Value, message: str) -> None:
@@ -257,6 +302,30 @@ class _Folder:
         acc = self.rewriter.emit("qmatmul", [a, b], op.attributes, name=name, source=op.source)
         return _Sum((_Term(acc, np.float64(a.type.scale) * np.float64(b.type.scale)),))
 
+    def recurrence(self, op: Op) -> _Form | None:
+        p, weights = self.forms.get(op.operands[0]), self.weights(op.operands[1])
+        if not isinstance(p, _Sum) or len(p.terms) > 1 or not p.terms[0].wide or p.clamped or weights is None:
+            return None
+        quantization = weights.type.quantization
+        assert quantization is not None
+        bias = np.zeros(weights.type.shape[0])
+        if op.kind == "gru":
+            bias[2 * weights.type.shape[1] :] = self.graph.constants[op.operands[2]]
+        (term,) = p.terms
+        unit = np.broadcast_to(term.scale, bias.shape)
+        scales = np.broadcast_to(np.array(quantization.scale, np.float64), bias.shape)
+        initial = tuple(map(self.real, initial_states(op)))
+        return _Recurrence(op, IntegerCell(term.value, unit, self.graph.constants[weights], scales, bias, initial))
+
+    def unroll(self, op: Op, form: _Recurrence, scale: float, zero_point: int) -> None:
+        """Integer steps in the place of a recurrent layer and the rounding ``op`` behind it."""
+        steps = IntegerSteps(self.rewriter, form.op, form.cell, scale, zero_point)
+        if form.op.kind == "lstm":
+            hidden, self.cells[op.result] = steps.lstm()
+        else:
+            hidden = steps.gru(bool(form.op.attributes["linear_before_reset"]))
+        self.rewriter.replace(op, hidden)
+
     def weights(self, value: Value) -> Value | None:
         """The symmetric int8 constant behind ``value``, with one scale or one for each output channel; else None."""
         op = self.graph.producer(value)
@@ -290,7 +359,7 @@ class _Folder:
         form = self.forms.get(op.operands[0])
         if isinstance(form, _Function):
             return replace(form, functions=(*form.functions, self.as_function(op)))
-        if form is None:
+        if not isinstance(form, _Sum):
             return None
         low, high = (0.0, math.inf) if op.kind == "relu" else (op.number("min"), op.number("max"))
         return replace(form, low=min(max(form.low, low), high), high=min(max(form.high, low), high))
@@ -323,7 +392,8 @@ class _Folder:
         attributes = dict(op.attributes)
         if op.kind == "pad":
             attributes["value"] = float(level(op.number("value"), x.type.scale, x.type.zero_point))
-        return self.eight_bits(self.rewriter.emit(op.kind, [x], attributes, name=op.result.name, source=op.source))
+        operands = [x, *map(self.real, op.operands[1:])]
+        return self.eight_bits(self.rewriter.emit(op.kind, operands, attributes, name=op.result.name, source=op.source))
 
     def eight_bits(self, value: Value) -> _Sum:
         return _Sum((_Term(value, np.float64(value.type.scale)),))
@@ -336,18 +406,18 @@ class _Folder:
         return self.eight_bits(self.rewriter.emit("concat", parts, op.attributes, name=name, source=op.source))
 
     def sum(self, op: Op) -> _Form | None:
-        """Two terms, accumulators first. At most one holds accumulators, and those have the result's shape."""
-        forms = [self.forms.get(operand) for operand in op.operands]
-        terms = [
-            form.terms[0] for form in forms if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped
-        ]
+        """A sum and one more term, accumulators first. At most one holds those, and they have the result's shape."""
+        total, last = (self.forms.get(operand) for operand in op.operands)
+        if not isinstance(total, _Sum) or total.clamped or not isinstance(last, _Sum) or last.clamped:
+            return None
+        terms = [*total.terms, *last.terms]
         sums = [term for term in terms if term.wide]
-        if len(terms) < 2 or len(sums) > 1 or any(term.value.type.shape != op.result.type.shape for term in sums):
+        if len(last.terms) > 1 or len(sums) > 1 or any(term.value.type.shape != op.result.type.shape for term in sums):
             return None
         if op.kind == "sub":
-            if terms[1].wide:
+            if terms[-1].wide:
                 return None
-            terms[1] = self.negated(op, terms[1])
+            terms[-1] = self.negated(op, terms[-1])
         if sums:
             self.note(op, f"is computed on the accumulators %{sums[0].value.name}, before they are rounded")
         return _Sum(tuple(sorted(terms, key=lambda term: not term.wide)))
@@ -359,6 +429,21 @@ class _Folder:
         attributes = {"scale": x.type.scale, "zero_point": 255 - x.type.zero_point}
         name = f"{x.name}.negated"
         return replace(term, value=self.rewriter.emit("lookup", [x, mirror], attributes, name=name, source=op.source))
+
+    def prelu(self, op: Op) -> _Form | None:
+        x, slope = self.single(op.operands[0]), self.known(op.operands[1])
+        if x is None or slope is None:
+            return None
+
+        def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
+            factors = [
+                np.copysign(multiplier(np.abs(factor) * x.type.scale, attributes["scale"]), factor)
+                for factor in (np.ones((), np.float32), slope)
+            ]
+            operands = [x, *(self.constant(factor, f"{name}.multiplier") for factor in factors)]
+            return self.rewriter.emit("qprelu", operands, attributes, name=name, source=source)
+
+        return _Rounding(emit)
 
     def product(self, op: Op) -> _Form | None:
         a, b = (self.single(operand) for operand in op.operands)
@@ -387,3 +472,56 @@ class _Folder:
         name = f"{op.result.name}.sum"
         acc = self.rewriter.emit("qreduce_sum", [x], op.attributes, name=name, source=op.source)
         return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
+
+    def interpolate(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        weights = [self.graph.constants.get(value) for value in op.operands[2::2]]
+        if x is None or any(array is None for array in weights):
+            return None
+        levels, bits = interpolation_weights([array for array in weights if array is not None])
+        tables = [self.rewriter.map(value) for value in op.operands[1:]]
+        tables[1::2] = [
+            self.constant(array, value.name) for array, value in zip(levels, op.operands[2::2], strict=True)
+        ]
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit("qinterpolate", [x, *tables], op.attributes, name=name, source=op.source)
+        return _Sum((_Term(acc, np.float64(x.type.scale) / 2.0**bits),))
+
+    def softmax(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        if x is None:
+            return None
+        powers = self.constant(exponentials(x.type), f"{op.result.name}.exponentials")
+
+        def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
+            return self.rewriter.emit(
+                "qsoftmax", [x, powers], {**op.attributes, **attributes}, name=name, source=source
+            )
+
+        return _Rounding(emit)
+
+    def normalize(self, op: Op) -> _Form | None:
+        x = self.single(op.operands[0])
+        parameters = [self.known(value) for value in op.operands[1:]]
+        if x is None or any(array is None for array in parameters):
+            return None
+        axes = normalize_axes(op.integers("axes"), x.type.rank)
+        size = math.prod(x.type.shape[axis] for axis in axes)
+        epsilon = float(multiplier(op.number("epsilon") * float(size) ** 2, x.type.scale**2))
+
+        def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
+            scaled = [
+                self.constant(in_steps(array, attributes["scale"]), value.name)
+                for value, array in zip(op.operands[1:], parameters, strict=True)
+                if array is not None
+            ]
+            attributes = {"axes": axes, "epsilon": epsilon, **attributes}
+            return self.rewriter.emit("qnormalize", [x, *scaled], attributes, name=name, source=source)
+
+        return _Rounding(emit)
+
+
+def _bounds(form: _Sum | _Rounding, op: Op) -> dict[str, int]:
+    """The clamp of ``form`` as levels of the rounding ``op``."""
+    scale, zero_point = op.number("scale"), op.integer("zero_point")
+    return {"lo": level(form.low, scale, zero_point), "hi": level(form.high, scale, zero_point)}

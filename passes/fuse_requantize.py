@@ -9,10 +9,11 @@ from typing import ClassVar
 from sqc.ir import Builder, Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
 
-ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qreduce_sum")
+ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qreduce_sum", "qinterpolate")
 """Kinds whose accumulators an epilogue consumes."""
 
-INJECTIVE = ("quantize", "dequantize", "requantize", "lookup", "transpose", "pad", "slice", "reshape")
+MOVEMENT = ("transpose", "pad", "slice", "reshape", "gather")
+INJECTIVE = ("quantize", "dequantize", "requantize", "lookup", "qprelu", *MOVEMENT)
 """Kinds that compute each element from one element; chains of them are one kernel."""
 
 
@@ -75,7 +76,7 @@ class FuseRequantize:
             obstacle = "several ops read its accumulators"
         elif user.kind == "requantize":
             terms = user.operands[: len(user.operands) // 2]
-            if terms[0] != anchor.result or len(terms) > 2 or any(term.type.dtype != "uint8" for term in terms[1:]):
+            if terms[0] != anchor.result or any(term.type.dtype != "uint8" for term in terms[1:]):
                 obstacle = "the sum that it enters has other accumulators before it"
             elif any(term.type.shape != user.result.type.shape for term in terms):
                 obstacle = "it is added to a term of another shape"
@@ -85,7 +86,7 @@ class FuseRequantize:
             notes.add(self, anchor, f"not fused with what follows: {obstacle}")
             return [anchor]
         chain = [user, *(_table_behind(graph, user) if user.kind == "requantize" else [])]
-        added = ", its residual addition in the epilogue" if len(user.operands) == 4 else ""
+        added = ", its residual addition in the epilogue" if len(user.operands) >= 4 else ""
         notes.add(self, anchor, f"one kernel with {_listing(chain)}{added}")
         return [anchor, *chain]
 
@@ -108,6 +109,8 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     while user is not None and user.result not in taken and _is_injective(user):
         if chain and user.operands[0] != chain[-1].result:
             break
+        if user.kind == "gather" and any(op.kind not in MOVEMENT for op in chain):
+            break  # it may read what was computed several times
         chain.append(user)
         user = graph.only_user(user.result)
     while chain and chain[-1].kind == "reshape":

@@ -215,6 +215,31 @@ def _one_axis(sweep: _Layout, op: Op) -> bool:
     return sweep.emit_held(op, operands, perm, axis=perm[op.integer("axis") % x.type.rank])
 
 
+def _normalize(sweep: _Layout, op: Op) -> bool:
+    """The axes renamed, gamma and beta transposed"""
+    x, *parameters = op.operands
+    perm = sweep.perm(x)
+    arrays = [sweep.array(value) for value in parameters]
+    if perm == identity(x.type.rank) or any(array is None for array in arrays):
+        return False
+    operands = [
+        _small_constant(sweep, value, array, perm)
+        for value, array in zip(parameters, arrays, strict=True)
+        if array is not None
+    ]
+    axes = tuple(sorted(perm[axis] for axis in normalize_axes(op.integers("axes"), x.type.rank)))
+    return sweep.emit_held(op, [sweep.held(x), *operands], perm, axes=axes)
+
+
+def _interpolate(sweep: _Layout, op: Op) -> bool:
+    """The axes renamed, and what belongs to each reordered with them"""
+    x, *tables = op.operands
+    perm = sweep.perm(x)
+    places = sorted((perm[axis], i) for i, axis in enumerate(op.integers("axes")))
+    operands = [sweep.map(table) for _, i in places for table in tables[2 * i : 2 * i + 2]]
+    return sweep.emit_held(op, [sweep.held(x), *operands], perm, axes=tuple(axis for axis, _ in places))
+
+
 def _pad(sweep: _Layout, op: Op) -> bool:
     x = op.operands[0]
     perm, rank, pads = sweep.perm(x), x.type.rank, op.integers("pads")
@@ -227,6 +252,15 @@ def _slice(sweep: _Layout, op: Op) -> bool:
     perm = sweep.perm(x)
     axes = tuple(perm[axis % x.type.rank] for axis in op.integers("axes"))
     return sweep.emit_held(op, [sweep.held(x)], perm, axes=axes)
+
+
+def _gather(sweep: _Layout, op: Op) -> bool:
+    """A list of indices keeps the axes where they are"""
+    x, indices = op.operands
+    perm = sweep.perm(x)
+    if indices.type.rank != 1:
+        return False
+    return sweep.emit_held(op, [sweep.held(x), sweep.map(indices)], perm, axis=perm[op.integer("axis") % x.type.rank])
 
 
 def _reduce_mean(sweep: _Layout, op: Op) -> bool:
@@ -314,8 +348,11 @@ _KEEP_ORDER = (
     "concat",
     "batch_norm",
     "softmax",
+    "normalize",
+    "interpolate",
     "pad",
     "slice",
+    "gather",
     "reduce_mean",
 )
 
@@ -328,8 +365,11 @@ _HANDLERS: Mapping[str, _Handler] = {
     "concat": _concat,
     "softmax": _one_axis,
     "batch_norm": _one_axis,
+    "normalize": _normalize,
+    "interpolate": _interpolate,
     "pad": _pad,
     "slice": _slice,
+    "gather": _gather,
     "reduce_mean": _reduce_mean,
     "transpose": _transpose,
     "reshape": _reshape,

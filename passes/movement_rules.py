@@ -46,6 +46,8 @@ def _clamp_before_movement(sweep: Sweep, op: Op) -> Value | None:
     movement = sweep.producer(op.operands[0], *_ONE_OPERAND)
     if movement is None or not sweep.feeds_only(movement.result, op):
         return None
+    if movement.kind == "transpose" and sweep.graph.producer(movement.operands[0]) is None:
+        return None  # inputs are transposed before all else
     x = sweep.map(movement.operands[0])
     clamped = sweep.emit(op.kind, [x], op.attributes, name=op.result.name, source=op.source)
     return sweep.emit(movement.kind, [clamped], movement.attributes, name=op.result.name, source=movement.source)

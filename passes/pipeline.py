@@ -29,6 +29,7 @@ from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
 from sqc.passes.store_weights import StoreWeights
 from sqc.passes.unfold_qparams import UnfoldQparams
+from sqc.passes.unroll_recurrent import UnrollRecurrent
 
 FLOAT: tuple[Pass, ...] = (
     FoldConstants(),
@@ -98,7 +99,11 @@ def stored_weights(storage: str, exclude: Collection[str] = frozenset()) -> tupl
     return (StoreWeights(storage, exclude), DeadCode())
 
 
+UNROLLING: tuple[Pass, ...] = (UnrollRecurrent(),)
+"""From ops over whole sequences to their steps, whose work can be counted."""
+
 FUSION: tuple[Pass, ...] = (
+    *UNROLLING,
     PadChannels(),
     FuseRequantize(),
 )
@@ -122,6 +127,7 @@ PASSES: dict[str, Pass] = {
         FoldQparams(),
         UnfoldQparams(),
         EliminatePairs(),
+        UnrollRecurrent(),
         PadChannels(),
         FuseRequantize(),
         DeadCode(),

@@ -13,9 +13,9 @@ from sqc.calibration.ranges import DEFAULT_SEARCH
 from sqc.calibration.settings import Ranges, RangesLike, WeightSettings
 from sqc.calibration.weights import choose_weight_scales, largest_level
 from sqc.errors import CompileError
-from sqc.ir import Graph, Op, Quantization, Rewriter
+from sqc.ir import Graph, Op, Quantization, Rewriter, Value
 from sqc.passes.base import Notes
-from sqc.passes.rounding import MATRIX, layer_names, levels_behind
+from sqc.passes.rounding import MATRIX, RECURRENT, layer_names, levels_behind
 
 
 class RoundedLayer(NamedTuple):
@@ -47,7 +47,7 @@ class QuantizeWeights:
         ranges = Ranges.of(self.ranges)
         rewriter = Rewriter(graph)
         for op in graph.ops:
-            if not quantizes_weights(graph, op, self.exclude):
+            if not (quantizes_weights(graph, op, self.exclude) or _quantizes_states(graph, op, self.exclude)):
                 rewriter.keep(op)
                 continue
             x, weights, *bias = op.operands
@@ -76,6 +76,20 @@ def quantizes_weights(graph: Graph, op: Op, exclude: Collection[str] = frozenset
     return constant and not excluded and levels_behind(graph, op.operands[0]) is not None
 
 
+def _quantizes_states(graph: Graph, op: Op, exclude: Collection[str]) -> bool:
+    """Whether ``op`` is a recurrent layer whose inputs and hidden states are eight-bit levels."""
+    if op.kind not in RECURRENT or not graph.is_constant(op.operands[1]):
+        return False
+    projection = graph.producer(op.operands[0])
+    return _states(graph, op) is not None and projection is not None and quantizes_weights(graph, projection, exclude)
+
+
+def _states(graph: Graph, op: Op) -> Value | None:
+    """The levels of a recurrent layer's hidden states, which its weights multiply."""
+    rounding = graph.only_user(op.result)
+    return rounding.result if rounding is not None and rounding.kind == "quantize" else None
+
+
 def weight_settings(op: Op, ranges: Ranges) -> WeightSettings:
     """What ``ranges`` say of the weights of a layer."""
     return ranges.settings(layer_names(op)).weights
@@ -83,8 +97,12 @@ def weight_settings(op: Op, ranges: Ranges) -> WeightSettings:
 
 def layer_scales(graph: Graph, op: Op, settings: WeightSettings) -> np.ndarray:
     """float32[N]: the scales that settings give the weights of a layer that reads eight-bit levels."""
-    weights, *bias = (graph.constants[operand] for operand in op.operands[1:])
-    x = levels_behind(graph, op.operands[0])
+    weights, *bias = (graph.constants[operand] for operand in op.operands[1:] if graph.is_constant(operand))
+    x = _states(graph, op) if op.kind in RECURRENT else levels_behind(graph, op.operands[0])
+    if op.kind == "gru":  # a bias for the last gate alone
+        bias = [np.pad(bias[0], (2 * weights.shape[1], 0))]
+    elif op.kind == "lstm":
+        bias = []
     assert x is not None
     groups = {"channel": None, "group": op.integer("groups") if "groups" in op.attributes else 1, "tensor": 1}
     return choose_weight_scales(

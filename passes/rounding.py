@@ -1,8 +1,8 @@
 """Where a float graph is rounded to eight bits: the decisions that insert-quantization carries out.
 
 Rounding happens as late as possible. A value becomes eight bits because an integer op reads it, or because the op that
-computes it yields eight bits; a clamp behind a result, the residual addition behind a convolution, or one more function
-behind a function is computed before the rounding.
+computes it yields eight bits; a clamp behind a result, the residual addition behind a convolution, one more term of a
+sum, or one more function behind a function is computed before the rounding.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sqc.ops.elementwise import BINARY, UNARY
 CLAMPS = ("relu", "clip")
 """Kinds that only move the bounds of the rounding behind them."""
 
-MOVEMENT = ("reshape", "transpose", "slice", "pad")
-"""Kinds that copy elements; they run on whatever type their operand has."""
+MOVEMENT = ("reshape", "transpose", "slice", "pad", "gather")
+"""Kinds that copy elements of their first operand; they run on whatever type it has."""
 
 MATRIX = ("conv2d", "fully_connected")
 """Kinds with weights."""
@@ -26,14 +26,21 @@ MATRIX = ("conv2d", "fully_connected")
 PRODUCTS = (*MATRIX, "matmul")
 """These, and products of two activations."""
 
-SUMS = (*PRODUCTS, "average_pool", "reduce_mean")
+SUMS = (*PRODUCTS, "average_pool", "reduce_mean", "interpolate")
 """Kinds whose accumulators may go to float without being rounded to eight bits."""
+
+PARAMETRIZED = (*MATRIX, "normalize", "interpolate", "prelu")
+"""Kinds whose operands behind the first are weights, which have to be constants."""
+
+RECURRENT = ("lstm", "gru")
+"""Kinds that read the accumulators of a fully connected layer, for all steps of a sequence at once."""
 
 FLOAT_ONLY = {
     "batch_norm": "it stands alone, with no convolution to fold it into",
     "div": "quotients have no integer form",
-    "exp": "its results spread too widely for eight bits",
-    "softmax": "it is computed in float",
+    "lstm_cells": "the state of its cells is float32",
+    "maximum": "its operands have scales of their own",
+    "minimum": "its operands have scales of their own",
 }
 """Kinds that stay in float, and why."""
 
@@ -44,15 +51,21 @@ KNOWN_RANGES: Mapping[str, tuple[float, float]] = {
     "sigmoid": (0.0, 1.0),
     "hard_sigmoid": (0.0, 1.0),
     "tanh": (-1.0, 1.0),
+    "erf": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "sign": (-1.0, 1.0),
 }
 """Kinds whose results need no calibration."""
+
+SELF_ROUNDING = ("softmax", "normalize")
+"""Kinds that round their results by themselves where integer ops read them."""
 
 INPUT = "input"
 """What rules call the inputs of a model, which no op computes."""
 
 _LAST = "only float ops and outputs read it"
 
-_ROUNDING = ("add", "sub", "mul", "concat", *TABLES)
+_ROUNDING = ("add", "sub", "mul", "prelu", "concat", *RECURRENT, *TABLES, *SELF_ROUNDING)
 _QUANTIZABLE = (*SUMS, *CLAMPS, *MOVEMENT, *_ROUNDING, "max_pool")
 
 
@@ -84,6 +97,8 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
         user = graph.only_user(value)
         if user is None or reasons[user.result]:
             return False
+        if _continues_sum(graph, user, value) and _residual(graph, user, reasons, order) is None:
+            return True
         if user.kind in CLAMPS or (value in functions and function_operand(graph, user) == value):
             return True
         return _residual(graph, user, reasons, order) == value
@@ -109,13 +124,18 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
                 due = due or op.operands[0] in pending
             else:
                 due = due or op.kind in _ROUNDING
-        if due and op.kind != "concat" and takes_raw(value):
+        if due and op.kind not in ("concat", *RECURRENT) and takes_raw(value):
             pending.add(value)
         elif due:
             rounded.append(value)
             eight_bits[value] = value
     precision = {op.result: _precision(op, reasons, eight_bits.keys() | pending) for op in graph.ops}
     return Placement(tuple(rounded), precision)
+
+
+def activations(op: Op) -> tuple[Value, ...]:
+    """The operands that are rounded: not weights, which have scales of their own, and not indices."""
+    return op.operands[:1] if op.kind in (*PARAMETRIZED, "gather") else op.operands
 
 
 def function_operand(graph: Graph, op: Op) -> Value | None:
@@ -130,12 +150,21 @@ def function_operand(graph: Graph, op: Op) -> Value | None:
     return None
 
 
+def initial_states(op: Op) -> tuple[Value, ...]:
+    """The operands of a recurrent op that are states: of an LSTM the hidden and the cell's, of a GRU the hidden one."""
+    return op.operands[2 if op.kind == "lstm" else 3 :]
+
+
 def useful_range(graph: Graph, value: Value, placement: Placement) -> tuple[float, float]:
     """The interval, zero in it, outside of which no reader of ``value`` tells numbers apart.
 
     Clamps and hard functions are constant there; sigmoid and tanh come within half a step of their last level, where
     their results are rounded over their known range. What only moves elements passes on the interval of its result.
+    A recurrent layer reads its own results.
     """
+    producer = graph.producer(value)
+    if producer is not None and producer.kind in RECURRENT:
+        return -math.inf, math.inf
     low, high = 0.0, 0.0
     for op in graph.users(value):
         least, most = _distinguished(graph, op, placement)
@@ -194,7 +223,7 @@ def levels_behind(graph: Graph, value: Value) -> Value | None:
     if producer is None:
         return None
     if producer.kind in (*MOVEMENT, "max_pool", "concat"):
-        sources = {levels_behind(graph, operand) for operand in producer.operands}
+        sources = {levels_behind(graph, operand) for operand in activations(producer)}
         return sources.pop() if len(sources) == 1 else None
     return (
         producer.operands[0] if producer.kind == "dequantize" and producer.operands[0].type.dtype == "uint8" else None
@@ -225,9 +254,17 @@ def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping
     return max(candidates, key=order.__getitem__, default=None)
 
 
+def _continues_sum(graph: Graph, op: Op, value: Value) -> bool:
+    """Whether ``op`` adds to, or subtracts from, the sum ``value``: then one rounding does for both."""
+    producer = graph.producer(value)
+    if producer is None or op.operands[0] != value or value.type.shape != op.result.type.shape:
+        return False
+    return all(step.kind in ("add", "sub") and function_operand(graph, step) is None for step in (producer, op))
+
+
 def _is_last(graph: Graph, op: Op, wanted: Collection[Value]) -> bool:
-    """Whether ``op`` is a function whose results no integer op reads: in float they keep more than eight bits."""
-    return function_operand(graph, op) is not None and op.result not in wanted
+    """Whether ``op`` is a function, or a softmax, that no integer op reads: in float it keeps more than eight bits."""
+    return (function_operand(graph, op) is not None or op.kind in SELF_ROUNDING) and op.result not in wanted
 
 
 def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
@@ -237,12 +274,12 @@ def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
         if reasons[op.result]:
             continue
         function = function_operand(graph, op)
-        if op.result not in wanted and (function is not None or op.kind in (*CLAMPS, *MOVEMENT)):
+        if op.result not in wanted and (function is not None or op.kind in (*CLAMPS, *MOVEMENT, *SELF_ROUNDING)):
             continue
         if function is not None:
             wanted.add(function)
-        else:
-            wanted.update(op.operands[:1] if op.kind in MATRIX else op.operands)
+        elif op.kind not in RECURRENT:
+            wanted.update(activations(op))
     return wanted
 
 
@@ -254,10 +291,16 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return ""
     if op.kind in FLOAT_ONLY:
         return FLOAT_ONLY[op.kind]
-    if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*op.operands, op.result)):
+    if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*activations(op), op.result)):
         return f"{op.kind} has no integer form"
-    if op.kind in MATRIX and not all(map(graph.is_constant, op.operands[1:])):
+    if op.kind in PARAMETRIZED and not all(map(graph.is_constant, op.operands[1:])):
         return "its weights are no constants"
+    if op.kind in RECURRENT:
+        producer = graph.producer(op.operands[0])
+        if producer is None or producer.kind != "fully_connected" or _reason(graph, producer, exclude):
+            return "its inputs do not come from a layer in int8"
+        if not all(map(graph.is_constant, op.operands[1 : len(op.operands) - len(initial_states(op))])):
+            return "its weights are no constants"
     return ""
 
 

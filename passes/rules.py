@@ -28,6 +28,11 @@ class Sweep(Rewriter):
         """The elements of a constant; None for anything else."""
         return self.graph.constants.get(value)
 
+    def number(self, value: Value) -> float | None:
+        """The only element of a constant; None for anything else."""
+        array = self.array(value)
+        return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
     def producer(self, value: Value, *kinds: str) -> Op | None:
         """The op that computes ``value`` if it is one of ``kinds``."""
         op = self.graph.producer(value)

@@ -84,7 +84,10 @@ class _Unfolder(Rewriter):
         if op.kind == "pad":
             x = op.operands[0].type
             changes["value"] = float(np.float32((op.number("value") - x.zero_point) * x.scale))
-        self.round(op, self.emit_float(op, [self.real(operand) for operand in op.operands], **changes))
+        operands = [
+            self.real(operand) if operand.type.dtype == "uint8" else self.map(operand) for operand in op.operands
+        ]
+        self.round(op, self.emit_float(op, operands, **changes))
 
     def requantize(self, op: Op) -> None:
         scale, zero_point = op.number("scale"), op.integer("zero_point")
@@ -164,7 +167,7 @@ class _Unfolder(Rewriter):
         return self.emit_float(op, [self.real(x)], kind="reduce_mean") if matches(unit) else None
 
 
-_ROUNDED = ("reshape", "slice", "pad", "concat", "max_pool")
+_ROUNDED = ("reshape", "slice", "gather", "pad", "concat", "max_pool")
 """Kinds that move levels, and get a rounding of their own in float, as other tools expect it."""
 
 _ACCUMULATORS: Mapping[str, Callable[..., Value | None]] = {

@@ -81,6 +81,14 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.softmax import lower_softmax
 
         return lower_softmax(op, target)
+    if anchor.kind in ("normalize", "qnormalize"):
+        from sqc.schedules.normalize import lower_normalize
+
+        return lower_normalize(op, target)
+    if anchor.kind == "qsoftmax":
+        from sqc.schedules.integer_softmax import lower_integer_softmax
+
+        return lower_integer_softmax(op, target)
     from sqc.schedules.axes import KINDS
     from sqc.schedules.chain import lower_chain
 

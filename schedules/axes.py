@@ -5,22 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sqc.ops.elementwise import BINARY, UNARY
 from sqc.schedules.chain import Chain, Step
 from sqc.schedules.views import Shape
 
-ELEMENTWISE = frozenset({
-    "copy", "quantize", "dequantize", "requantize", "lookup", "qmul", "add", "sub", "mul", "div",
-    "relu", "clip", "sigmoid", "tanh", "hard_sigmoid", "hard_swish", "leaky_relu", "elu", "exp", "sqrt", "abs", "neg",
-})  # fmt: skip
+ELEMENTWISE = frozenset({"copy", "quantize", "dequantize", "requantize", "lookup", "qmul", "qprelu", *UNARY, *BINARY})
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
 
+CELLS = frozenset({"qlstm_cell", "qlstm_hidden", "qgru_reset", "qgru_state"})
+"""Steps of recurrent cells: each element depends on its own column of every gate."""
+
 POOLS = frozenset({"max_pool", "average_pool", "qsum_pool"})
+INTERPOLATIONS = frozenset({"interpolate", "qinterpolate"})
 REDUCTIONS = frozenset({"reduce_mean", "qreduce_sum"})
 KINDS = (
     ELEMENTWISE
+    | CELLS
     | POOLS
+    | INTERPOLATIONS
     | REDUCTIONS
-    | {"dynamic_quantize", "dynamic_dequantize", "batch_norm", "reshape", "transpose", "slice", "pad", "concat"}
+    | {
+        "dynamic_quantize",
+        "dynamic_dequantize",
+        "batch_norm",
+        "reshape",
+        "transpose",
+        "slice",
+        "gather",
+        "pad",
+        "concat",
+    }
 )
 """All kinds that chains are made of."""
 
@@ -29,6 +43,11 @@ UNROLLED = 32
 
 PARALLEL_CYCLES = 20_000.0
 """What takes less is done by one thread."""
+
+
+def vector_width(extent: int) -> int:
+    """The largest divisor of ``extent`` that is no wider than a vector of sixteen."""
+    return max(width for width in range(1, 17) if extent % width == 0)
 
 
 def has_loops(step: Step) -> bool:
@@ -47,8 +66,12 @@ def _cycles(step: Step, sources: Sequence[tuple[Shape, str]]) -> float:
     size = math.prod(step.shape)
     if step.kind in POOLS:
         return 0.1 * size * float(math.prod(step["kernel"]))
+    if step.kind in INTERPOLATIONS:
+        return 0.4 * size * float(math.prod(shape[1] for shape, _ in sources[1::2]))
     if step.kind in REDUCTIONS:
         return 0.2 * math.prod(sources[0][0])
+    if step.kind in CELLS:
+        return 4.0 * size
     if step.kind in ELEMENTWISE or step.kind == "batch_norm":
         return 0.7 * size
     return 0.1 * size if step.dtype == "uint8" else 0.4 * size

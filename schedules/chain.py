@@ -15,6 +15,7 @@ import numpy as np
 from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
+from sqc.ops.recurrent import hidden_multiplier
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.target import Target
 from sqc.schedules.views import Shape
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function, Tensor
 
 _RUN_TIME = frozenset({"scale", "zero_point", "lo", "hi", "dtype", "value"})
+
+
+_ACTIVATIONS = {
+    **dict.fromkeys(("lookup", "dequantize", "batch_norm", "qprelu"), 1),
+    **dict.fromkeys(("qlstm_cell", "qlstm_hidden", "qgru_reset"), 3),
+    "dynamic_dequantize": 2,
+    "qgru_state": 4,
+}
+"""Kinds whose further operands are constants."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +170,7 @@ def _activation_count(op: Op) -> int:
     """How many operands come before those that are constants of the graph."""
     if op.kind == "requantize":
         return len(op.operands) // 2
-    if op.kind == "dynamic_dequantize":
-        return 2
-    return 1 if op.kind in ("lookup", "dequantize", "batch_norm") else len(op.operands)
+    return _ACTIVATIONS.get(op.kind, len(op.operands))
 
 
 def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
@@ -180,6 +188,16 @@ def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
         return [z, op.integer("lo") - z, op.integer("hi") - z, *zeros], []
     if op.kind in ("qmul", "qsum_pool", "qreduce_sum"):
         return [value.type.zero_point for value in op.operands], []
+    if op.kind == "qprelu":
+        z = op.integer("zero_point")
+        return [z, op.integer("lo") - z, op.integer("hi") - z, op.operands[0].type.zero_point], []
+    if op.kind == "qinterpolate":
+        return [op.operands[0].type.zero_point], []
+    if op.kind == "qlstm_hidden":
+        z = op.integer("zero_point")
+        return [z, -z, 255 - z], [hidden_multiplier(op.number("scale"))]
+    if op.kind == "qgru_reset":
+        return [op.result.type.zero_point], []
     if op.kind == "pad":
         value = op.number("value")
         return ([], [value]) if op.result.type.dtype == "float32" else ([int(value)], [])

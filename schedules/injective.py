@@ -10,13 +10,25 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te
+from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te, tirx
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import rescaled, weighted_sum
 from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
+from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
-from sqc.schedules.views import Index, Shape, View, concatenate, pad, reshape, strided_slice, transpose
+from sqc.schedules.views import (
+    Index,
+    Shape,
+    View,
+    concatenate,
+    gather,
+    interpolate,
+    pad,
+    reshape,
+    strided_slice,
+    transpose,
+)
 from sqc.schedules.windows import pool, reduction, schedule_reduction
 
 if TYPE_CHECKING:
@@ -102,6 +114,17 @@ def _qmul(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     return View(step.shape, "int32", read)
 
 
+def _qprelu(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    x, above, below = (source.broadcast(step.shape) for source in sources)
+
+    def read(index: Index) -> Expr:
+        centred = x(index).astype("int32") - numbers.integer(3)
+        factor = tirx.Select(centred < 0, below(index), above(index))
+        return _rounded(fence(centred.astype("float32") * factor), numbers, step.dtype)
+
+    return View(step.shape, step.dtype, read)
+
+
 def _unary(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     (x,) = sources
     attributes = dict(step.attributes)
@@ -133,6 +156,21 @@ def _slice(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     return strided_slice(x, step.shape, starts, steps)
 
 
+def _gather(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    x, indices = sources
+    return gather(x, indices, step["axis"] % len(x.shape), step.shape)
+
+
+def _interpolate(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    x, *tables = sources
+    if step.kind == "qinterpolate":
+        levels = x
+        x = View(x.shape, "int32", lambda index: levels.read(index).astype("int32") - numbers.integer(0))
+    for axis, places, weights in zip(step["axes"], tables[::2], tables[1::2], strict=True):
+        x = interpolate(x, places, weights, axis)
+    return x
+
+
 def _pad(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     (x,) = sources
     rank = len(x.shape)
@@ -148,13 +186,18 @@ FORMULAS: dict[str, Formula] = {
     "dynamic_dequantize": _dynamic_dequantize,
     "lookup": _lookup,
     "qmul": _qmul,
+    "qprelu": _qprelu,
     "batch_norm": _batch_norm,
     "copy": lambda step, sources, numbers: sources[0],
     "reshape": lambda step, sources, numbers: reshape(sources[0], step.shape),
     "transpose": lambda step, sources, numbers: transpose(sources[0], step["perm"]),
     "slice": _slice,
+    "gather": _gather,
+    "interpolate": _interpolate,
+    "qinterpolate": _interpolate,
     "pad": _pad,
     "concat": lambda step, sources, numbers: concatenate(sources, step["axis"] % len(step.shape)),
+    **CELL_FORMULAS,
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(BINARY, _binary),
     **dict.fromkeys(POOLS, pool),

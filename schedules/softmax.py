@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqc.ir import Op
-from sqc.schedules.axes import PARALLEL_CYCLES
+from sqc.schedules.axes import PARALLEL_CYCLES, vector_width
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.target import Target
 
@@ -73,7 +73,7 @@ class Softmax:
 
         o, p, i = schedule.get_loops(schedule.get_sblock("out"))
         axis = 2 if self.inner > 1 else 1 if self.in_lanes else 0
-        outer, lane = schedule.split((o, p, i)[axis], [None, _divisor((self.outer, self.extent, self.inner)[axis])])
+        outer, lane = schedule.split((o, p, i)[axis], [None, vector_width((self.outer, self.extent, self.inner)[axis])])
         if axis == 2:
             schedule.reorder(o, outer, p, lane)
             task = schedule.fuse(o, outer)
@@ -116,11 +116,6 @@ class Softmax:
             whole = schedule.get_loops(schedule.get_sblock(f"row_{name}0"))[-2]
             schedule.vectorize(schedule.split(whole, [None, LANES])[1])
         return schedule.mod["main"]
-
-
-def _divisor(extent: int) -> int:
-    """The largest divisor that is a vector's width."""
-    return max(width for width in range(1, LANES + 1) if extent % width == 0)
 
 
 def lower_softmax(op: Op, target: Target) -> Kernel:

@@ -92,6 +92,38 @@ def strided_slice(x: View, shape: Shape, starts: Sequence[int], steps: Sequence[
     )
 
 
+def gather(x: View, indices: View, axis: int, shape: Shape) -> View:
+    """Slices of ``x`` along ``axis``; an index beyond its ends reads the first or the last one."""
+    from sqc.schedules._tvm import te, tirx
+
+    extent, rank = x.shape[axis], len(indices.shape)
+
+    def read(index: Index) -> Expr:
+        place = indices.read(index[axis : axis + rank])
+        place = te.max(te.min(tirx.Select(place < 0, place + extent, place), extent - 1), 0).astype("int32")
+        return x.read([*index[:axis], place, *index[axis + rank :]])
+
+    return View(shape, x.dtype, read)
+
+
+def interpolate(x: View, places: View, weights: View, axis: int) -> View:
+    """Sums of elements along ``axis``, from left to right, each product and each sum rounded by itself."""
+    from sqc.schedules._tvm import fence, te
+
+    count, taps = places.shape
+    rounded = fence if x.dtype == "float32" else lambda value: value
+
+    def read(index: Index) -> Expr:
+        total: Expr = None
+        for tap in range(taps):
+            place = te.max(te.min(places.read((index[axis], tap)), x.shape[axis] - 1), 0)
+            product = rounded(x.read([*index[:axis], place, *index[axis + 1 :]]) * weights.read((index[axis], tap)))
+            total = product if total is None else rounded(total + product)
+        return total
+
+    return View((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.dtype, read)
+
+
 def pad(x: View, before: Sequence[int], after: Sequence[int], value: Expr) -> View:
     """``value`` around ``x``."""
     from sqc.schedules._tvm import te

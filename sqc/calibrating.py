@@ -97,7 +97,12 @@ class _Probe:
         self._axes = {value.name: axis for value in observed if (axis := _channel_axis(graph, value)) is not None}
         probe = replace(graph, outputs={value.name: value for value in produced})
         self.samples = self.sample_rows = graph.inputs[0].type.shape[0]
+        self._batch_axes = {value.name: 0 for value in produced}
         if graph.dynamic_batch:
+            wider = rebatch(probe, 1 + probe.inputs[0].type.shape[0]).outputs
+            for value in produced:
+                pairs = zip(value.type.shape, wider[value.name].type.shape, strict=True)
+                self._batch_axes[value.name] = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
             per_sample = sum(value.type.bytes for value in produced) or 1
             self.sample_rows, self.samples = 1, max(1, min(8, _PROBE_BYTES // per_sample))
             probe = rebatch(probe, self.samples)
@@ -112,8 +117,15 @@ class _Probe:
             missing = self.samples - count
             full = {name: np.concatenate([x, *[x[-1:]] * missing]) for name, x in inputs.items()}
             results = self._model.run(full)
-            tensors.update({name: y[: len(y) * count // self.samples] for name, y in results.items()})
+            tensors.update({name: self._first(name, y, count) for name, y in results.items()})
         accumulate(statistics, tensors, count, self._axes)
+
+    def _first(self, name: str, y: np.ndarray, count: int) -> np.ndarray:
+        """What belongs to the first ``count`` samples."""
+        if count == self.samples:
+            return y
+        axis = self._batch_axes[name]
+        return np.ascontiguousarray(y.take(range(y.shape[axis] * count // self.samples), axis))
 
 
 def _channel_axis(graph: Graph, value: Value) -> int | None:
@@ -133,12 +145,17 @@ def _samples(batch: Batch) -> int:
 def _chunks(graph: Graph, batch: Batch, size: int) -> Iterator[dict[str, np.ndarray]]:
     """A batch of calibration data as ``{input: array}`` with at most ``size`` samples each."""
     arrays = _named(graph, batch)
-    if not graph.dynamic_batch and any(
-        arrays[value.name].shape[0] % max(1, value.type.shape[0]) for value in graph.inputs
-    ):
+    # A model of a fixed batch takes whole ones, of inputs that may hold its samples along different axes.
+    extents = {value.name: 1 if graph.dynamic_batch else max(1, value.type.shape[0]) for value in graph.inputs}
+    if any(len(arrays[name]) % extent for name, extent in extents.items()):
         raise CalibrationError(f"the model takes batches of {graph.inputs[0].type.shape[0]} samples")
-    for start in range(0, _samples(arrays), size):
-        yield {name: array[start : start + size] for name, array in arrays.items()}
+    counts = {name: len(arrays[name]) // extent for name, extent in extents.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"'{name}' has {len(arrays[name])}" for name in counts)
+        raise CalibrationError(f"the inputs of a calibration batch must have as many samples each, but {listed}")
+    step = size if graph.dynamic_batch else 1
+    for start in range(0, min(counts.values()), step):
+        yield {name: array[start * extents[name] : (start + step) * extents[name]] for name, array in arrays.items()}
 
 
 def _named(graph: Graph, batch: Batch) -> dict[str, np.ndarray]:
@@ -161,7 +178,4 @@ def _named(graph: Graph, batch: Batch) -> dict[str, np.ndarray]:
         if not np.isfinite(array).all():
             raise CalibrationError(f"calibration data for '{value.name}' hold NaN or infinite values; remove them")
         arrays[value.name] = np.ascontiguousarray(array)
-    if len({len(array) for array in arrays.values()}) > 1:
-        counts = ", ".join(f"'{name}' has {len(array)}" for name, array in arrays.items())
-        raise CalibrationError(f"the inputs of a calibration batch must have as many samples each, but {counts}")
     return arrays

@@ -147,7 +147,7 @@ def _quantized(
     """What is compiled: the quantized graph, or the float one where there is no calibration."""
     verify(graph)
     if calibration is not None or is_quantized(graph) or mode != "static":
-        return quantize(
+        graph = quantize(
             graph,
             calibration,
             mode=mode,
@@ -159,7 +159,9 @@ def _quantized(
             after=after,
             progress=progress,
         )
-    return pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+    else:
+        graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
+    return pipeline.run(pipeline.UNROLLING, graph, notes, after=after)
 
 
 def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:

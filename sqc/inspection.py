@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sqc.errors import CompileError
-from sqc.ir import Graph
+from sqc.ir import Graph, TensorType
 
 OWN_QUANTIZATION = (
     "the graph is quantized already, and keeps its scales and layers in float as they are: take it without a "
@@ -15,12 +15,18 @@ OWN_QUANTIZATION = (
 
 def is_quantized(graph: Graph) -> bool:
     """Whether the graph rounds to integers: as its model does, or as :func:`quantize` made it."""
-    return any(result.type.dtype in ("uint8", "int8", "int32") for op in graph.ops for result in op.results)
+    types = [result.type for op in graph.ops for result in op.results]
+    return any(type.dtype in ("uint8", "int8") or _is_accumulator(type) for type in types)
 
 
 def is_folded(graph: Graph) -> bool:
     """Whether a quantized graph computes on integers already, and not in float between roundings."""
-    return any(op.kind == "requantize" or result.type.dtype == "int32" for op in graph.ops for result in op.results)
+    return any(op.kind == "requantize" or _is_accumulator(result.type) for op in graph.ops for result in op.results)
+
+
+def _is_accumulator(type: TensorType) -> bool:
+    """Whether these are sums of products; other integers of 32 bits, as indices, say what they stand for."""
+    return type.dtype == "int32" and type.quantization is None
 
 
 def known_nodes(graph: Graph, names: Iterable[str]) -> frozenset[str]:

@@ -163,6 +163,37 @@ class Grower:
         self.emit("transpose", self.last, perm=(0, 2, 1))
         self.emit("reshape", self.last, shape=(-1, c, h, w))
 
+    def normalize(self) -> None:
+        """Group, instance or layer normalization."""
+        c, h, w = self.last.type.shape[1:]
+        groups = (1, c, c // 2 if c % 2 == 0 else 1)[self.draw(0, 2)]
+        self.emit("reshape", self.last, shape=(-1, groups, c // groups, h, w))
+        parameters = [self.constant(groups, c // groups, 1, 1) for _ in range(2)]
+        self.emit("normalize", self.last, *parameters, axes=(2, 3, 4))
+        self.emit("reshape", self.last, shape=(-1, c, h, w))
+        if self.chance(0.3):
+            parameters = [self.constant(w) for _ in range(2)]
+            self.emit("normalize", self.last, *parameters, axes=(3,), epsilon=0.1)
+
+    def gather(self) -> None:
+        axis = self.draw(1, 3)
+        extent = self.last.type.shape[axis]
+        places = self.random.integers(-extent, extent, self.draw(1, 7)).astype(np.int32)
+        self.emit("gather", self.last, self.builder.constant(places, self.builder.unique("places")), axis=axis)
+
+    def resize(self) -> None:
+        """To places in between, by linear interpolation along one axis or two."""
+        axes = ((2,), (3,), (2, 3))[self.draw(0, 2)]
+        tables = []
+        for axis in axes:
+            extent = self.last.type.shape[axis]
+            where = self.random.uniform(0, extent - 1, self.draw(3, 9))
+            places = np.stack([np.floor(where), np.ceil(where)], axis=1).astype(np.int32)
+            part = (where - np.floor(where)).astype(np.float32)
+            tables.append(self.builder.constant(places, self.builder.unique("places")))
+            tables.append(self.builder.constant(np.stack([1 - part, part], axis=1), self.builder.unique("weights")))
+        self.emit("interpolate", self.last, *tables, axes=axes)
+
     def turn(self) -> None:
         self.emit("transpose", self.last, perm=(0, 1, 3, 2))
 
@@ -190,7 +221,12 @@ class Grower:
         self.emit("batch_norm", self.last, *parameters, variance, axis=1)
 
     def activation(self) -> None:
-        kind = ("relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "neg", "abs")[self.draw(0, 7)]
+        kinds = (
+            "relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "neg", "abs", "leaky_relu", "elu", "celu",
+            "selu", "thresholded_relu", "silu", "gelu", "gelu_tanh", "mish", "softplus", "softsign", "erf", "floor",
+            "ceil", "round", "sign", "power",
+        )  # fmt: skip
+        kind = kinds[self.draw(0, len(kinds) - 1)]
         attributes = {"min": -0.5, "max": 1.0 if self.chance() else np.inf} if kind == "clip" else {}
         self.emit(kind, self.last, **attributes)
 
@@ -214,6 +250,16 @@ class Grower:
         swapped = kind in ("add", "mul") and self.chance(0.3)
         self.emit(kind, *((c, self.last) if swapped else (self.last, c)))
 
+    def prelu(self) -> None:
+        rank, channels = self.last.type.rank, self.last.type.shape[1]
+        self.emit("prelu", self.last, self.constant(channels, *[1] * (rank - 2)))
+
+    def long_sum(self) -> None:
+        same = [value for value in self.images if value.type == self.last.type]
+        if same:
+            self.emit("add" if self.chance() else "sub", self.last, same[0])
+            self.emit("add", self.last, same[-1])
+
     def residual(self) -> None:
         same = [value for value in self.images if value.type == self.last.type]
         if same and self.last.type.rank == 4:
@@ -226,11 +272,12 @@ class Grower:
         self.emit("concat", self.last, *fits[-1:], axis=1 if self.chance() else -3)
 
 
-ANY_RANK = ("fully_connected", "batch_norm", "activation", "hard_swish", "arithmetic")
+ANY_RANK = ("prelu", "fully_connected", "batch_norm", "activation", "hard_swish", "arithmetic")
 STEPS = (
     "conv2d", "conv2d", "depthwise", "conv1d", "pool", "global_pool", "pad", "slice", "gate", "shuffle", "tokens",
-    "attention", "turn", "flatten", "fully_connected", "batch_norm", "batch_norm", "activation", "hard_swish",
-    "arithmetic", "arithmetic", "residual", "concat",
+    "attention", "normalize", "gather", "resize", "prelu", "long_sum",
+    "turn", "flatten", "fully_connected", "batch_norm", "batch_norm", "activation", "hard_swish", "arithmetic",
+    "arithmetic", "residual", "concat",
 )  # fmt: skip
 
 

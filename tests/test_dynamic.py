@@ -75,3 +75,4 @@ def test_small_weights(mode: str, error: float) -> None:
     assert 0 < np.abs(expected - graph.run({"x": x})["y"]).mean() < error * np.abs(expected).mean()
     model = sqc.compile(graph, mode=mode, batch=4)  # type: ignore[arg-type]
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-4)
+    assert sqc.compile(stored, batch=4).library == model.library

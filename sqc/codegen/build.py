@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from sqc.codegen.describe import describe
 from sqc.codegen.memory import ALIGNMENT, Buffer, lower_bound, plan_arena
 from sqc.codegen.objects import ObjectStore
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
+from sqc.codegen.views import Views, views_of
 from sqc.ir import Builder, Graph, Op, Value
 from sqc.schedules import Kernel, Target, lower
 
@@ -102,20 +103,20 @@ def build_program(
     Raises CompileError, naming the op, if no kernel computes it.
     """
     graph = _copy_bare_outputs(graph)
-    aliases = _aliases(graph)
-    ops = [op for op in graph.ops if op.result not in aliases]
+    views = views_of(graph)
+    ops = [op for op in graph.ops if op.result not in views.free]
     kernels = [lower(op, build.target, graph.constants, build.tuned) for op in ops]
     build.compile(kernels, progress)
     places = {value: Argument("input", i) for i, value in enumerate(graph.inputs)}
     places.update({value: Argument("output", i) for i, value in enumerate(graph.outputs.values())})
-    arena, arena_bytes, live_bytes = _arena(ops, aliases, places)
+    arena, arena_bytes, live_bytes = _arena(ops, views, places)
     places.update(arena)
 
     def argument(value: Value) -> Argument:
-        origin = aliases.get(value, value)
+        origin, offset = views.place(value)
         if origin in graph.constants:
             return build.constants.add(graph.constants[origin])
-        return places[origin]
+        return replace(places[origin], offset=places[origin].offset + offset)
 
     steps = []
     for op, kernel in zip(ops, kernels, strict=True):
@@ -123,7 +124,7 @@ def build_program(
         packed = kernel.pack(graph.constants)
         arguments += map(build.constants.add, packed)
         arguments.append(argument(kernel.result))
-        read = [value for value in kernel.activations if aliases.get(value, value) not in graph.constants]
+        read = [value for value in kernel.activations if views.origin(value) not in graph.constants]
         work = describe(op, kernel, read, packed, products)
         steps.append(Step(symbol(kernel), tuple(arguments), _step_name(op), work))
     return Program(
@@ -142,7 +143,7 @@ def _step_name(op: Op) -> str:
 
 def _copy_bare_outputs(graph: Graph) -> Graph:
     """Give every output a buffer of its own: copy those that are inputs, constants, views or shown twice."""
-    aliases = _aliases(graph)
+    views = views_of(graph)
     seen: set[Value] = set()
     copied: dict[str, Value] = {}
     ops = list(graph.ops)
@@ -150,7 +151,7 @@ def _copy_bare_outputs(graph: Graph) -> Graph:
     for value in graph.values():
         builder.unique(value.name)
     for name, value in graph.outputs.items():
-        produced = graph.producer(value) is not None and value not in aliases and value not in seen
+        produced = graph.producer(value) is not None and value not in views.free and value not in seen
         seen.add(value)
         if not produced:
             value = builder.emit("copy", [value], name=f"{name}.out", source=f"output {name}")
@@ -159,25 +160,14 @@ def _copy_bare_outputs(graph: Graph) -> Graph:
     return Graph(graph.name, graph.inputs, copied, graph.constants, tuple(ops), graph.dynamic_batch)
 
 
-def _aliases(graph: Graph) -> dict[Value, Value]:
-    """Values that are views of others: reshapes move nothing."""
-    aliases: dict[Value, Value] = {}
-    for op in graph.ops:
-        if op.kind == "reshape":
-            source = op.operands[0]
-            aliases[op.result] = aliases.get(source, source)
-    return aliases
-
-
-def _arena(
-    ops: list[Op], aliases: Mapping[Value, Value], places: Mapping[Value, Argument]
-) -> tuple[dict[Value, Argument], int, int]:
+def _arena(ops: list[Op], views: Views, places: Mapping[Value, Argument]) -> tuple[dict[Value, Argument], int, int]:
     """Places in the arena for all results that have none yet, its size and the least it could have, in bytes."""
-    born = {op.result: step for step, op in enumerate(ops)}
-    last = dict(born)
+    born: dict[Value, int] = {}
+    last: dict[Value, int] = {}
     for step, op in enumerate(ops):
-        for operand in op.operands:
-            last[aliases.get(operand, operand)] = step
+        born.setdefault(views.origin(op.result), step)
+        for value in (op.result, *op.operands):
+            last[views.origin(value)] = step
     values = {value.name: value for value in born if value not in places}
     buffers = [Buffer(name, value.type.bytes, born[value], last[value]) for name, value in values.items()]
     offsets, size = plan_arena(buffers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -12,20 +13,45 @@ from sqc.ir import Value
 
 _UNARY = {
     "Abs": "abs",
+    "Ceil": "ceil",
+    "Celu": "celu",
+    "Elu": "elu",
+    "Erf": "erf",
     "Exp": "exp",
+    "Floor": "floor",
+    "HardSigmoid": "hard_sigmoid",
     "HardSwish": "hard_swish",
+    "LeakyRelu": "leaky_relu",
+    "Log": "log",
+    "Mish": "mish",
     "Neg": "neg",
     "Relu": "relu",
+    "Round": "round",
+    "Selu": "selu",
     "Sigmoid": "sigmoid",
+    "Sign": "sign",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
     "Sqrt": "sqrt",
+    "Swish": "silu",
     "Tanh": "tanh",
+    "ThresholdedRelu": "thresholded_relu",
 }
+_PARAMETERS = ("alpha", "beta", "gamma")
+"""Attributes that ONNX and the ops here call the same."""
+
 _BINARY = {"Add": "add", "Div": "div", "Mul": "mul", "Sub": "sub"}
 
 
 @handler(*_UNARY)
 def unary(node: Node) -> Value:
-    return node.result(_UNARY[node.op_type], node.value(0))
+    attributes: dict[str, Any] = {name: node.number(name) for name in _PARAMETERS if node.attribute(name) is not None}
+    return node.result(_UNARY[node.op_type], node.value(0), **attributes)
+
+
+@handler("Gelu")
+def gelu(node: Node) -> Value:
+    return node.result("gelu_tanh" if node.string("approximate") == "tanh" else "gelu", node.value(0))
 
 
 @handler(*_BINARY)
@@ -33,35 +59,12 @@ def binary(node: Node) -> Value:
     return node.result(_BINARY[node.op_type], node.value(0), node.value(1))
 
 
-@handler("HardSigmoid")
-def hard_sigmoid(node: Node) -> Value:
-    return node.result("hard_sigmoid", node.value(0), alpha=node.number("alpha"), beta=node.number("beta"))
-
-
-@handler("LeakyRelu")
-def leaky_relu(node: Node) -> Value:
-    return node.result("leaky_relu", node.value(0), alpha=node.number("alpha"))
-
-
-@handler("Elu")
-def elu(node: Node) -> Value:
-    return node.result("elu", node.value(0), alpha=node.number("alpha"))
-
-
 @handler("PRelu")
 def prelu(node: Node) -> Value:
     x, slope = node.value(0), node.known(1)
     if slope.size == 1:
         return node.result("leaky_relu", x, alpha=float(slope.reshape(())))
-    below = node.step("relu", node.step("neg", x))
-    return node.result("sub", node.step("relu", x), node.step("mul", below, node.constant(slope)))
-
-
-@handler("Swish")
-def swish(node: Node) -> Value:
-    x, alpha = node.value(0), node.number("alpha")
-    scaled = x if alpha == 1 else node.step("mul", x, node.constant(np.float32(alpha)))
-    return node.result("mul", x, node.step("sigmoid", scaled))
+    return node.result("prelu", x, node.constant(slope, node.operand_name(1)))
 
 
 @handler("Clip")
@@ -82,33 +85,32 @@ def _bound(node: Node, index: int, default: float) -> float:
 
 
 @handler("Max", "Min")
-def extremum(node: Node) -> Value:
-    """Only against known scalars: a clip."""
-    computed = [i for i, tensor in enumerate(node.inputs) if isinstance(tensor, Value)]
-    scalars = [tensor for tensor in node.inputs if isinstance(tensor, np.ndarray)]
-    if len(computed) != 1 or not scalars or any(scalar.size != 1 for scalar in scalars):
-        raise Unsupported("only one computed operand and constant scalars are supported", "Clip")
-    values = [float(scalar.reshape(())) for scalar in scalars]
-    x = node.value(computed[0])
-    _same_rank(x, scalars)
-    return node.result("clip", x, min=max(values)) if node.op_type == "Max" else node.result("clip", x, max=min(values))
+def extremum(node: Node) -> Tensor:
+    """Against known scalars a clip."""
+    computed = [tensor for tensor in node.inputs if isinstance(tensor, Value)]
+    known = [tensor for tensor in node.inputs if isinstance(tensor, np.ndarray)]
+    if len(computed) == 1 and known and all(array.size == 1 and array.ndim <= computed[0].type.rank for array in known):
+        numbers = [float(array.reshape(())) for array in known]
+        bound: dict[str, Any] = {"min": max(numbers)} if node.op_type == "Max" else {"max": min(numbers)}
+        return node.result("clip", computed[0], **bound)
+    kind = "maximum" if node.op_type == "Max" else "minimum"
+    return _joined(node, kind, [node.value(i) for i in range(len(node.inputs))])
 
 
-def _same_rank(x: Value, scalars: list[np.ndarray]) -> None:
-    if any(scalar.ndim > x.type.rank for scalar in scalars):
-        raise Unsupported("a constant of higher rank than the computed operand", "a scalar constant")
+def _joined(node: Node, kind: str, operands: list[Value]) -> Value:
+    """The operands joined from left to right by a binary op, as the node's result."""
+    if len(operands) == 1:
+        return operands[0]
+    return node.result(kind, reduce(lambda a, b: node.step(kind, a, b), operands[:-1]), operands[-1])
 
 
 @handler("Sum", "Mean")
 def total(node: Node) -> Tensor:
     operands = [node.value(i) for i in range(len(node.inputs))]
-    count = len(operands)
-    if count == 1:
-        return operands[0]
-    if node.op_type == "Sum":
-        return node.result("add", reduce(lambda a, b: node.step("add", a, b), operands[:-1]), operands[-1])
+    if node.op_type == "Sum" or len(operands) == 1:
+        return _joined(node, "add", operands)
     summed = reduce(lambda a, b: node.step("add", a, b), operands)
-    return node.result("mul", summed, node.constant(np.float32(1 / count)))
+    return node.result("mul", summed, node.constant(np.float32(1 / len(operands))))
 
 
 @handler("Pow")
@@ -119,13 +121,11 @@ def power(node: Node) -> Tensor:
     number = float(exponent.reshape(()))
     if number == 1:
         return x
-    if number == 2:
-        return node.result("mul", x, x)
-    if number == 3:
-        return node.result("mul", node.step("mul", x, x), x)
     if number == 0.5:
         return node.result("sqrt", x)
-    raise Unsupported(f"the exponent is {number:g}", "0.5, 1, 2 or 3")
+    if 2 * number % 1 or abs(number) > 8:
+        raise Unsupported(f"the exponent is {number:g}", "a multiple of 0.5 between -8 and 8")
+    return node.result("power", x, exponent=number)
 
 
 @handler("Reciprocal")

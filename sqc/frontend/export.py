@@ -18,9 +18,16 @@ OPSET = 17
 _IR_VERSION = 8
 _BATCH = "N"
 
+_SAME_NAME = (
+    "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs", "neg", "erf", "softplus", "softsign", "floor", "ceil",
+    "round", "sign",
+)  # fmt: skip
 _PLAIN = {
-    **{kind: kind.capitalize() for kind in (*BINARY, "relu", "sigmoid", "tanh", "exp", "sqrt", "abs", "neg")},
+    **{kind: kind.capitalize() for kind in (*BINARY, *_SAME_NAME)},
     "hard_swish": "HardSwish",
+    "prelu": "PRelu",
+    "maximum": "Max",
+    "minimum": "Min",
 }
 
 
@@ -236,6 +243,7 @@ _WRITERS: dict[str, Callable[[_Export, Op], None]] = {
     "pad": _pad,
     "batch_norm": _batch_norm,
     "transpose": lambda export, op: export.node("Transpose", op, perm=op.integers("perm")),
+    "gather": lambda export, op: export.node("Gather", op, axis=op.integer("axis")),
     "concat": lambda export, op: export.node("Concat", op, axis=op.integer("axis")),
     "softmax": lambda export, op: export.node("Softmax", op, axis=op.integer("axis")),
     "leaky_relu": lambda export, op: export.node("LeakyRelu", op, alpha=op.number("alpha")),

@@ -15,11 +15,14 @@ from sqc.frontend import (
     convolution,
     dynamic,
     elementwise,
+    gather,
     linear,
     movement,
     normalization,
     pooling,
     quantization,
+    recurrent,
+    resize,
     transposed,
 )
 from sqc.frontend.batch import DependsOnBatch, open_batch
@@ -31,7 +34,10 @@ from sqc.frontend.quantized import Constant, QuantizedConstant
 from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
-FAMILIES = (convolution, dynamic, elementwise, linear, movement, normalization, pooling, quantization, transposed)
+FAMILIES = (
+    convolution, dynamic, elementwise, gather, linear, movement, normalization, pooling, quantization, recurrent,
+    resize, transposed,
+)  # fmt: skip
 """The modules that fill the table of handlers."""
 
 NO_OPERATOR = "the operator is not supported"

@@ -186,37 +186,9 @@ def split(node: Node) -> Tensor | tuple[Tensor, ...]:
     return tuple(parts)
 
 
-def _span(axis: int, start: int, end: int, step: int = 1) -> dict[str, Any]:
+def _span(axis: int, start: int, end: int) -> dict[str, Any]:
     """The attributes of a slice along one axis."""
-    return {"axes": (axis,), "starts": (start,), "ends": (end,), "steps": (step,)}
-
-
-@handler("Gather")
-def gather(node: Node) -> Value:
-    """Indices that a slice can express: one, or several equally far apart; or a table of 256 levels."""
-    if isinstance(levels := node.tensor(1), Value) and levels.type.dtype == "uint8":
-        return _lookup(node, levels)
-    x, indices = node.value(0), node.known(1)
-    (axis,) = node.axes([node.integer("axis")], x.type.rank)
-    extent = x.type.shape[axis]
-    if indices.ndim > 1 or indices.size == 0 or not ((-extent <= indices) & (indices < extent)).all():
-        raise Unsupported(f"indices of shape {list(indices.shape)}", "one index, or a list of indices in range")
-    places = [int(i) % extent for i in indices.reshape(-1)]
-    step = places[1] - places[0] if len(places) > 1 else 1
-    if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
-        raise Unsupported(f"indices {places[:8]} are not equally spaced and ascending", "Slice and Concat")
-    part = _span(axis, places[0], places[-1] + 1, step)
-    if indices.ndim:
-        return node.result("slice", x, **part)
-    y = node.step("slice", x, **part)
-    return node.result("reshape", y, shape=x.type.shape[:axis] + x.type.shape[axis + 1 :])
-
-
-def _lookup(node: Node, levels: Value) -> Value:
-    table = node.known(0)
-    if table.dtype != np.uint8 or table.shape != (256,) or node.integer("axis"):
-        raise Unsupported(f"it looks levels up in {table.dtype.name}{list(table.shape)}", "uint8[256]")
-    return node.result("lookup", levels, node.value(0), scale=1.0, zero_point=0)
+    return {"axes": (axis,), "starts": (start,), "ends": (end,), "steps": (1,)}
 
 
 @handler("Expand")

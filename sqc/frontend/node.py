@@ -18,8 +18,11 @@ Tensor: TypeAlias = Value | np.ndarray
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 """Element types that are computed in float32."""
 
-INTEGERS = ("uint8", "int8")
-"""Element types that computed tensors may have besides: they move, and Cast makes them float."""
+LEVELS = ("uint8", "int8")
+"""Element types of quantized tensors."""
+
+INTEGERS = (*LEVELS, "int32", "int64")
+"""Element types that computed tensors may have besides: they move, they index, and Cast makes them float."""
 
 UNIT = Quantization.per_tensor(1.0, 0)
 """The quantization of integer tensors that the model states none for: each stands for its own value."""

@@ -7,7 +7,7 @@ import onnx
 
 from sqc.frontend.convolution import convolution
 from sqc.frontend.linear import by_constant
-from sqc.frontend.node import INTEGERS, UNIT, Node, Unsupported
+from sqc.frontend.node import LEVELS, UNIT, Node, Unsupported
 from sqc.frontend.quantized import QuantizedConstant
 from sqc.frontend.table import handler
 from sqc.ir import Quantization, Value
@@ -19,8 +19,8 @@ _MOVES_LEVELS = ("reshape", "transpose", "slice", "concat", "max_pool")
 @handler("QuantizeLinear", ignores=("axis", "precision", "saturate"))
 def quantize_linear(node: Node) -> Value:
     x, dtype = node.value(0), _stored_type(node)
-    if dtype not in INTEGERS:
-        raise Unsupported(f"it rounds to {dtype}", " and ".join(INTEGERS))
+    if dtype not in LEVELS:
+        raise Unsupported(f"it rounds to {dtype}", " and ".join(LEVELS))
     quantization, relative = _by_channel(node, x)
     if relative is not None:
         x = node.step("mul", x, node.constant(1 / relative, f"{node.operand_name(1)}/relative"))
@@ -33,8 +33,8 @@ def dequantize_linear(node: Node) -> Value | QuantizedConstant:
     if not isinstance(node.inputs[0], Value):
         return _quantized_constant(node, 0, 1, node.integer("axis", 1))
     x = node.value(0)
-    if x.type.dtype not in INTEGERS:
-        raise Unsupported(f"it reads computed {x.type.dtype}", " and ".join(INTEGERS))
+    if x.type.dtype not in LEVELS:
+        raise Unsupported(f"it reads computed {x.type.dtype}", " and ".join(LEVELS))
     quantization, relative = _by_channel(node, x)
     levels = _stated_as(node, x, quantization)
     if relative is None:
@@ -106,8 +106,8 @@ def _refuse_blocks(node: Node) -> None:
 
 def _result_type(node: Node, index: int) -> str:
     dtype = str(node.known(index).dtype.name)
-    if dtype not in INTEGERS:
-        raise Unsupported(f"its result is {dtype}", " and ".join(INTEGERS))
+    if dtype not in LEVELS:
+        raise Unsupported(f"its result is {dtype}", " and ".join(LEVELS))
     return dtype
 
 
@@ -134,7 +134,7 @@ def _parameters(node: Node, index: int) -> tuple[np.ndarray, np.ndarray]:
 def _quantized_constant(node: Node, index: int, parameters: int, axis: int) -> QuantizedConstant:
     """The known levels at input ``index``, with scales and zero points from ``parameters`` on."""
     levels = node.known(index)
-    if levels.dtype.name not in (*INTEGERS, "int32"):
+    if levels.dtype.name not in (*LEVELS, "int32"):
         raise Unsupported(f"its constant is {levels.dtype.name}", "uint8, int8 and int32")
     scales, zero_points = _parameters(node, parameters)
     if scales.size == 1:

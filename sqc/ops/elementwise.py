@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from sqc.ir import Op, TensorType, define
+from sqc.ops.quantization import ROUNDED, clamp, quantized_type
 from sqc.ops.shapes import broadcast, require_dtype
 
 Function: TypeAlias = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
@@ -23,6 +25,30 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(x >= 0, 1.0 / (1.0 + decay), decay / (1.0 + decay)))
 
 
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.vectorize(math.erf, otypes=[x.dtype])(x))
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """``x * Phi(x)``, which does not cancel for negative ``x``."""
+    # In float64, for the exponential behind erfc would magnify a rounding error of its argument.
+    t = x.astype(np.float64) * -math.sqrt(0.5)
+    return np.asarray(0.5 * x * np.vectorize(math.erfc, otypes=[np.float64])(t))
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    # (1 + tanh(t)) / 2 = sigmoid(2 t)
+    return np.asarray(x * _sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 UNARY: dict[str, tuple[Mapping[str, float], Function]] = {
     "relu": ({}, lambda x, a: np.maximum(x, 0.0)),
     "clip": ({"min": -np.inf, "max": np.inf}, lambda x, a: np.minimum(np.maximum(x, a["min"]), a["max"])),
@@ -31,9 +57,28 @@ UNARY: dict[str, tuple[Mapping[str, float], Function]] = {
     "hard_sigmoid": ({"alpha": 0.2, "beta": 0.5}, _hard_sigmoid),
     "hard_swish": ({}, lambda x, a: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)),
     "leaky_relu": ({"alpha": 0.01}, lambda x, a: np.where(x >= 0, x, a["alpha"] * x)),
-    "elu": ({"alpha": 1.0}, lambda x, a: np.where(x >= 0, x, a["alpha"] * np.expm1(np.minimum(x, 0.0)))),
+    "elu": ({"alpha": 1.0}, lambda x, a: _elu(x, a["alpha"])),
+    "celu": ({"alpha": 1.0}, lambda x, a: a["alpha"] * _elu(x / a["alpha"], 1.0)),
+    "selu": (
+        {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875},
+        lambda x, a: a["gamma"] * _elu(x, a["alpha"]),
+    ),
+    "thresholded_relu": ({"alpha": 1.0}, lambda x, a: np.where(x > a["alpha"], x, 0.0)),
+    "silu": ({"alpha": 1.0}, lambda x, a: x * _sigmoid(a["alpha"] * x)),
+    "gelu": ({}, lambda x, a: _gelu(x)),
+    "gelu_tanh": ({}, lambda x, a: _gelu_tanh(x)),
+    "mish": ({}, lambda x, a: x * np.tanh(_softplus(x))),
+    "softplus": ({}, lambda x, a: _softplus(x)),
+    "softsign": ({}, lambda x, a: x / (1.0 + np.abs(x))),
+    "erf": ({}, lambda x, a: _erf(x)),
     "exp": ({}, lambda x, a: np.exp(x)),
+    "log": ({}, lambda x, a: np.log(x)),
+    "power": ({"exponent": 2.0}, lambda x, a: np.power(x, x.dtype.type(a["exponent"]))),
     "sqrt": ({}, lambda x, a: np.sqrt(x)),
+    "floor": ({}, lambda x, a: np.floor(x)),
+    "ceil": ({}, lambda x, a: np.ceil(x)),
+    "round": ({}, lambda x, a: np.rint(x)),
+    "sign": ({}, lambda x, a: np.sign(x)),
     "abs": ({}, lambda x, a: np.abs(x)),
     "neg": ({}, lambda x, a: -x),
 }
@@ -44,11 +89,16 @@ BINARY: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "sub": np.subtract,
     "mul": np.multiply,
     "div": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "prelu": lambda x, slope: np.where(x >= 0, x, slope * x),
 }
 
 
 def _infer_unary(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
     require_dtype(types[0], "float32")
+    if "exponent" in attributes and (2 * attributes["exponent"] % 1 or abs(attributes["exponent"]) > 8):
+        raise ValueError(f"the exponent {attributes['exponent']} is no multiple of 0.5 between -8 and 8")
     return types[0]
 
 
@@ -81,8 +131,28 @@ def _qmul(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     return a * b
 
 
+def _infer_qprelu(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
+    x, *multipliers = types
+    require_dtype(x, "uint8")
+    for type in multipliers:
+        require_dtype(type, "float32")
+        if broadcast(x.shape, type.shape) != x.shape:
+            raise ValueError("the multipliers do not broadcast to the levels")
+    return quantized_type(x.shape, "uint8", attributes)
+
+
+def _qprelu(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    x, above, below = arrays
+    zero_point = op.integer("zero_point")
+    centred = x.astype(np.int32) - op.operands[0].type.zero_point
+    t = np.rint(centred.astype(np.float32) * np.where(centred >= 0, above, below))
+    t = clamp(t, op.integer("lo") - zero_point, op.integer("hi") - zero_point)
+    return (t.astype(np.int32) + zero_point).astype(np.uint8)
+
+
 for _kind, (_attributes, _function) in UNARY.items():
     define(_kind, arity=1, attributes=_attributes, infer=_infer_unary, reference=_unary_reference(_function))
 for _kind, _operation in BINARY.items():
     define(_kind, arity=2, infer=_infer_binary, reference=_binary_reference(_operation))
+define("qprelu", arity=3, attributes=ROUNDED, infer=_infer_qprelu, reference=_qprelu)
 define("qmul", arity=2, infer=_infer_qmul, reference=_qmul)

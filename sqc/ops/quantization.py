@@ -15,8 +15,12 @@ LIMITS = {"uint8": (0, 255), "int8": (-128, 127), "int32": (-(2**31), 2**31 - 1)
 
 _QUANTIZATION = {"scale": Required(float), "zero_point": Required(int)}
 
+ROUNDED = {**_QUANTIZATION, "lo": 0, "hi": 255}
+"""The attributes of an op that rounds its own result to uint8, clamped to ``lo`` and ``hi``."""
 
-def _quantized(shape: Sequence[int], dtype: str, attributes: Mapping[str, Any]) -> TensorType:
+
+def quantized_type(shape: Sequence[int], dtype: str, attributes: Mapping[str, Any]) -> TensorType:
+    """The type of a result with the attributes ``scale`` and ``zero_point``. Raises ValueError if they don't fit it."""
     low, high = LIMITS[dtype]
     if not low <= attributes["zero_point"] <= high:
         raise ValueError(f"zero point {attributes['zero_point']} is outside [{low}, {high}]")
@@ -34,7 +38,7 @@ def clamp(t: np.ndarray, lo: int, hi: int) -> np.ndarray:
 
 def _infer_quantize(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
     require_dtype(types[0], "float32")
-    return _quantized(types[0].shape, attributes["dtype"], attributes)
+    return quantized_type(types[0].shape, attributes["dtype"], attributes)
 
 
 def _quantize(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -84,7 +88,7 @@ def _infer_requantize(types: Sequence[TensorType], attributes: Mapping[str, Any]
     low, high = LIMITS[attributes["dtype"]]
     if not low <= attributes["lo"] <= attributes["hi"] <= high:
         raise ValueError(f"the clamp [{attributes['lo']}, {attributes['hi']}] is not inside [{low}, {high}]")
-    return _quantized(shape, attributes["dtype"], attributes)
+    return quantized_type(shape, attributes["dtype"], attributes)
 
 
 def _requantize(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -104,7 +108,7 @@ def _infer_lookup(types: Sequence[TensorType], attributes: Mapping[str, Any]) ->
     require_dtype(types[1], "uint8")
     if types[1].shape != (256,):
         raise ValueError(f"the table must have 256 entries, not shape {list(types[1].shape)}")
-    return _quantized(types[0].shape, "uint8", attributes)
+    return quantized_type(types[0].shape, "uint8", attributes)
 
 
 define(

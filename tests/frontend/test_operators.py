@@ -132,6 +132,17 @@ FIXED_BATCH = [
 
 ELEMENTWISE = [
     *(Case(op_type, [IMAGE]) for op_type in ("Abs", "Exp", "Neg", "Relu", "Sigmoid", "Tanh", "Elu", "LeakyRelu")),
+    *(Case(op_type, [IMAGE]) for op_type in ("Ceil", "Erf", "Floor", "Selu", "Sign", "Softplus", "Softsign")),
+    Case("Round", [IMAGE], oldest=11),
+    Case("Log", [IMAGE], low=0.1),
+    Case("Celu", [IMAGE], oldest=12),
+    Case("Celu", [IMAGE], {"alpha": 2.0}, oldest=12),
+    Case("Selu", [IMAGE], {"alpha": 1.5, "gamma": 1.2}),
+    Case("ThresholdedRelu", [IMAGE], oldest=10),
+    Case("ThresholdedRelu", [IMAGE], {"alpha": 0.5}, oldest=10),
+    Case("Mish", [IMAGE], oldest=18),
+    Case("Gelu", [IMAGE], oldest=20),
+    Case("Gelu", [IMAGE], {"approximate": "tanh"}, oldest=20),
     Case("Sqrt", [IMAGE], low=0.1),
     Case("Reciprocal", [IMAGE], low=0.5),
     Case("HardSigmoid", [IMAGE]),
@@ -149,6 +160,8 @@ ELEMENTWISE = [
     Case("Clip", [IMAGE, None, np.array(0.5, np.float32)], oldest=11),
     Case("Clip", [IMAGE], oldest=11),
     Case("Max", [IMAGE, np.array(0.25, np.float32)]),
+    Case("Max", [IMAGE, (2, 4, 1, 1), seeded(7, 1)]),
+    Case("Min", [IMAGE, IMAGE]),
     Case("Min", [np.array(0.25, np.float32), IMAGE]),
     *(Case(op_type, [IMAGE, IMAGE]) for op_type in ("Add", "Sub", "Mul")),
     *(Case(op_type, [IMAGE, seeded(4, 1, 1)]) for op_type in ("Add", "Sub", "Mul")),
@@ -158,13 +171,21 @@ ELEMENTWISE = [
     Case("Sum", [IMAGE]),
     Case("Sum", [IMAGE, IMAGE, (2, 4, 1, 1)]),
     Case("Mean", [IMAGE, IMAGE, IMAGE]),
-    *(Case("Pow", [IMAGE, np.array(p, np.float32)], low=0.1) for p in (0.5, 1, 2, 3)),
+    *(Case("Pow", [IMAGE, np.array(p, np.float32)], low=0.1) for p in (-1.5, 0.5, 1, 2, 3, 4)),
 ]
 
 NORMALIZATION = [
     Case("BatchNormalization", [IMAGE, *(seeded(4, seed=i, low=0.5) for i in range(4))], newest=14),
     Case("BatchNormalization", [IMAGE, *(seeded(4, seed=i, low=0.5) for i in range(4))], {"epsilon": 0.1}, oldest=14),
     Case("BatchNormalization", [(2, 4), *(seeded(4, seed=i, low=0.5) for i in range(4))], {"momentum": 0.5}),
+    Case("LayerNormalization", [(2, 3, 5), seeded(5), seeded(5, seed=1)], oldest=17),
+    Case("LayerNormalization", [(2, 3, 5), seeded(3, 5)], {"axis": 1, "epsilon": 0.1}, oldest=17),
+    Case("LayerNormalization", [IMAGE, seeded(9), seeded(1)], {"stash_type": 1}, oldest=17),
+    Case("InstanceNormalization", [IMAGE, seeded(4), seeded(4, seed=1)]),
+    Case("InstanceNormalization", [LINE, seeded(4), seeded(4, seed=1)], {"epsilon": 0.1}),
+    Case("InstanceNormalization", [VOLUME, seeded(4), seeded(4, seed=1)]),
+    Case("GroupNormalization", [IMAGE, seeded(4), seeded(4, seed=1)], {"num_groups": 2}, oldest=21),
+    Case("GroupNormalization", [IMAGE, seeded(4), seeded(4, seed=1)], {"num_groups": 4, "epsilon": 0.1}, oldest=21),
     Case("Softmax", [(2, 5)]),
     Case("Softmax", [(2, 3, 4, 5)], {"axis": 2}),
     Case("Softmax", [(2, 3, 4, 5)], {"axis": -1}),
@@ -174,6 +195,50 @@ NORMALIZATION = [
     Case("Dropout", [IMAGE, np.array(0.5, np.float32), np.array(False)], {"seed": 3}, oldest=12),
     Case("Identity", [IMAGE]),
     Case("Cast", [IMAGE], {"to": onnx.TensorProto.FLOAT}),
+]
+
+
+def resized(scales: list[float], oldest: int = 11, shape: tuple[int, ...] = IMAGE, **attributes: object) -> Case:
+    return Case("Resize", [shape, EMPTY, np.array(scales, np.float32)], attributes, oldest=oldest)
+
+
+def sized(*sizes: int, oldest: int = 11, shape: tuple[int, ...] = IMAGE, **attributes: object) -> Case:
+    return Case("Resize", [shape, EMPTY, EMPTY, ints(*sizes)], attributes, oldest=oldest)
+
+
+EMPTY = np.zeros(0, np.float32)
+HALVES = [1, 1, 2.0, 1.5]
+RESIZE = [
+    Case("Upsample", [IMAGE, np.array([1, 1, 2, 3], np.float32)], {"mode": "nearest"}, newest=9),
+    Case("Upsample", [IMAGE, np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, newest=9),
+    Case("Resize", [IMAGE, np.array([1, 1, 2, 0.5], np.float32)], {"mode": "nearest"}, oldest=10, newest=10),
+    Case("Resize", [IMAGE, np.array(HALVES, np.float32)], {"mode": "linear"}, oldest=10, newest=10),
+    resized(HALVES, mode="nearest"),
+    resized([1, 1, 0.6, 0.6], mode="nearest"),
+    resized([1, 1, 2, 2], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    resized(HALVES, mode="nearest", coordinate_transformation_mode="align_corners", nearest_mode="round_prefer_ceil"),
+    resized(HALVES, mode="nearest", coordinate_transformation_mode="pytorch_half_pixel", nearest_mode="ceil"),
+    resized([1, 1, 2, 2, 3], shape=VOLUME, mode="nearest"),
+    resized([1, 1, 2.5], shape=LINE, mode="nearest"),
+    resized(HALVES, mode="linear"),
+    resized([1, 1, 0.6, 0.6], mode="linear"),
+    resized(HALVES, mode="linear", coordinate_transformation_mode="align_corners"),
+    resized(HALVES, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+    resized([1, 1, 2.5], shape=LINE, mode="linear"),
+    resized([1, 1, 2, 2, 1.5], shape=VOLUME, mode="linear"),
+    resized(HALVES, mode="cubic"),
+    resized(HALVES, mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1),
+    resized(HALVES, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", oldest=19),
+    resized([2.0, 3.0], mode="nearest", axes=[3, 2], oldest=18),
+    resized([2.0, 1.5], mode="linear", axes=[2, 3], antialias=0, oldest=18),
+    resized([0.6, 0.4], mode="linear", axes=[2, 3], antialias=1, oldest=18),
+    resized([0.6, 1.5], mode="cubic", axes=[2, 3], antialias=1, oldest=18),
+    sized(14, 11, mode="nearest", axes=[2, 3], keep_aspect_ratio_policy="not_larger", oldest=18),
+    sized(14, 11, mode="linear", axes=[2, 3], keep_aspect_ratio_policy="not_smaller", oldest=18),
+]
+FIXED_RESIZE = [
+    sized(2, 4, 3, 20, mode="nearest"),
+    sized(2, 4, 3, 20, mode="linear"),
 ]
 
 MOVEMENT = [
@@ -207,6 +272,9 @@ MOVEMENT = [
     Case("Split", [IMAGE], {"axis": 3, "num_outputs": 2}, oldest=18, outputs=2),
     Case("Gather", [IMAGE, np.array(-1, np.int64)], {"axis": 1}),
     Case("Gather", [IMAGE, ints(0, 2)], {"axis": 1}),
+    Case("Gather", [IMAGE, ints(3, 0, -2, 0)], {"axis": 1}),
+    Case("Gather", [IMAGE, np.array([[0, 2], [5, -1]], np.int32)], {"axis": 2}),
+    *RESIZE,
     Case("Expand", [(2, 3, 1), ints(2, 3, 4)]),
     Case("Expand", [(2, 3, 1), ints(1, 1, 1)]),
     Case("DepthToSpace", [(2, 8, 2, 3)], {"blocksize": 2}),
@@ -217,7 +285,7 @@ MOVEMENT = [
 OPEN_BATCH = [*CONVOLUTION, *POOLING, *LINEAR, *ELEMENTWISE, *NORMALIZATION, *MOVEMENT]
 
 
-ALL = [*OPEN_BATCH, *FIXED_BATCH]
+ALL = [*OPEN_BATCH, *FIXED_BATCH, *FIXED_RESIZE]
 EVERY_VERSION = [
     pytest.param(case, opset, id=f"{case.op_type}-{i}-opset{opset}")
     for i, case in enumerate(ALL)
@@ -229,6 +297,8 @@ def _evaluator_is_wrong(case: Case, opset: int) -> bool:
     """Where onnx's own evaluator does not follow the specification; ONNX Runtime judges these."""
     return (
         (case.op_type == "Softmax" and opset < 13)
+        or (case.op_type in ("Resize", "Upsample") and opset < 11)
+        or case.attributes.get("coordinate_transformation_mode") == "align_corners"
         or (case.op_type == "BatchNormalization" and opset < 14)
         or (case.op_type == "GlobalMaxPool" and len(case.inputs[0]) != 4)
         or (

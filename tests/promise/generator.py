@@ -16,6 +16,7 @@ class Generator:
     """Grows one graph of at least three integer ops. Equal seeds give equal graphs."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.draw = Draws(seed)
         self.builder = Builder(f"seed{seed}")
         self.images: list[Value] = []
@@ -30,17 +31,21 @@ class Generator:
         for _ in range(2 if self.draw.chance(0.3) else 1):
             self.enter((batch, *self.draw.pixels(), self.draw.channels()))
         makers = [
-            self.convolution, self.convolution, self.convolution, self.pointwise, self.depthwise, self.depthwise,
+            self.convolution, self.convolution, self.convolution, self.pointwise, self.pointwise, self.depthwise,
+            self.depthwise,
             self.grouped, self.residual, self.residual, self.add, self.add, self.multiply, self.squeeze, self.lookup,
             self.max_pool, self.average_pool, self.average_pool, self.global_pool, self.concat, self.concat, self.pad,
             self.slice, self.transpose, self.reshape, self.flatten, self.dense, self.dense, self.rescale, self.between,
-            self.through_float, self.join_vectors, self.attend,
+            self.through_float, self.join_vectors, self.normalize, self.softmax, self.gather, self.interpolate,
+            self.prelu,
         ]  # fmt: skip
         target = self.draw.whole(4, 9)
         for _ in range(60):
             if self.count >= target:
                 break
             self.draw.one(makers)()
+        if self.seed % 4 == 3:
+            self.attend()
         read = {operand for op in self.builder.ops for operand in op.operands}
         for i, value in enumerate([*self.images, *self.vectors]):
             if value in read and not self.draw.chance(0.15):
@@ -278,6 +283,70 @@ class Generator:
                 part = self.builder.emit("requantize", [part, multiplier], qparams, name=self.name("aligned"))
             moved.append(part)
         return self.builder.emit("concat", moved, {"axis": axis}, name=self.name("concat"))
+
+    def normalize(self) -> None:
+        """Over the pixels of each channel, the channels of each pixel, groups of channels, or the whole image."""
+        x = self.image()
+        n, h, w, c = x.type.shape
+        groups = self.draw.one([g for g in range(1, c + 1) if c % g == 0])
+        shape, axes, parameters = self.draw.one([
+            ((n, h, w, c), (1, 2), (c,)),
+            ((n, h, w, c), (3,), (c,)),
+            ((n, h, w, groups, c // groups), (1, 2, 4), (groups, c // groups)),
+            ((n, h, w, c), (1, 2, 3), (h, w, 1)),
+        ])  # fmt: skip
+        if len(shape) == 5:
+            x = self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("split"))
+        spread = self.draw.one([3.0, 60.0, 1e5])
+        operands = [
+            x, *(self.constant(self.draw.random.normal(0, spread, parameters).astype(np.float32), s) for s in "gb")
+        ]  # fmt: skip
+        epsilon = float(np.float32(10.0 ** self.draw.random.uniform(-30, 8)))
+        attributes = {"axes": axes, "epsilon": epsilon, **self.draw.qparams(), **self.draw.clamps()}
+        y = self.builder.emit("qnormalize", operands, attributes, name=self.name("normalize"))
+        if len(shape) == 5:
+            y = self.builder.emit("reshape", [y], {"shape": (n, h, w, c)}, name=self.name("joined"))
+        self.keep(y)
+
+    def softmax(self) -> None:
+        x = self.image()
+        decay = self.draw.one([1e-4, 0.01, 0.1, 3.0])
+        table = self.constant(np.rint(2.0**23 * np.exp(-decay * np.arange(256))).astype(np.int32), "powers")
+        attributes = {"axis": self.draw.whole(1, 3), **self.draw.qparams(), **self.draw.clamps(), "scale": 2.0**-8}
+        self.keep(self.builder.emit("qsoftmax", [x, table], attributes, name=self.name("softmax")))
+
+    def gather(self) -> None:
+        """Some indices lie outside, on either side."""
+        x = self.image()
+        axis = self.draw.whole(1, 3)
+        extent = x.type.shape[axis]
+        places = self.draw.random.integers(-extent - 1, extent + 2, self.draw.whole(1, 2 * extent))
+        places = places.astype(self.draw.one([np.int32, np.int64]))
+        self.keep(
+            self.builder.emit("gather", [x, self.constant(places, "places")], {"axis": axis}, name=self.name("gather"))
+        )
+
+    def prelu(self) -> None:
+        x = self.image()
+        shapes = ((), self.draw.one([(), x.type.shape[-1:], x.type.shape[1:]]))
+        multipliers = [self.constant(self.draw.multipliers(255.0, shape), "m") for shape in shapes]
+        attributes = {**self.draw.qparams(), **self.draw.clamps()}
+        self.keep(self.builder.emit("qprelu", [x, *multipliers], attributes, name=self.name("prelu")))
+
+    def interpolate(self) -> None:
+        x = self.image()
+        axes = self.draw.one([(1,), (2,), (1, 2), (1, 2), (2, 3)])
+        taps = self.draw.one([2, 2, 4])
+        bits = 20 // len(axes)
+        tables = []
+        for axis in axes:
+            extent = x.type.shape[axis]
+            places = self.draw.random.integers(-1, extent + 1, (self.draw.whole(1, 2 * extent), taps))
+            weights = self.draw.random.dirichlet(np.ones(taps), len(places)) * 2.0**bits
+            tables += [self.constant(places.astype(np.int32), "places")]
+            tables += [self.constant(np.rint(weights).astype(np.int32), "weights")]
+        acc = self.builder.emit("qinterpolate", [x, *tables], {"axes": axes}, name=self.name("interpolate"))
+        self.finish(acc, 75.0 * 2.0 ** (bits * len(axes)), "interpolate")
 
     def pad(self) -> None:
         x = self.image()

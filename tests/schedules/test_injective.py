@@ -59,6 +59,17 @@ def product(a: tuple[int, ...], b: tuple[int, ...], table: bool) -> Build:
     return build
 
 
+def interpolate(case: Case, kind: str, x: Value, axes: tuple[int, ...], taps: int) -> Value:
+    tables = []
+    for axis in axes:
+        places = case.rng.integers(-1, x.type.shape[axis] + 1, (2 * x.type.shape[axis] + 1, taps))
+        weights = case.rng.uniform(-1, 1, places.shape)
+        levels = np.rint(weights * 2**9).astype(np.int32)
+        tables += [case.value(places.astype(np.int32))]
+        tables += [case.value(levels if kind == "qinterpolate" else weights.astype(np.float32))]
+    return case.emit(kind, x, *tables, axes=axes)
+
+
 def _cut(case: Case, shape: tuple[int, ...], **attributes: Any) -> Value:
     return case.emit("slice", case.bytes(shape), **attributes)
 
@@ -98,6 +109,14 @@ CASES: dict[str, Build] = {
     "pad": lambda c: c.emit("pad", c.bytes((3, 5, 37)), pads=(1, 0, 4, 0, 2, 9), value=77.0),
     "pad-floats": lambda c: c.emit("pad", c.floats((1, 6, 5, 3)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=-1.5),
     "pad-space-of-four": lambda c: c.emit("pad", c.bytes((1, 6, 5, 4)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=7.0),
+    "interpolate": lambda c: interpolate(c, "interpolate", c.floats((2, 3, 4, 5)), (1, 2), 2),
+    "interpolate-levels": lambda c: interpolate(c, "qinterpolate", c.bytes((1, 3, 4, 20)), (1, 2), 2),
+    "interpolate-cubic": lambda c: c.sum([interpolate(c, "qinterpolate", c.bytes((2, 9)), (1,), 4)], [1e-6]),
+    "gather": lambda c: c.emit("gather", c.bytes((5, 6, 7)), c.value(np.array([3, 0, -2, 9, -9])), axis=1),
+    "gather-rows": lambda c: c.emit(
+        "gather", c.bytes((50, 64)), c.value(c.rng.integers(-60, 60, (3, 4)).astype(np.int32)), axis=0
+    ),
+    "gather-last": lambda c: c.emit("gather", c.floats((4, 20)), c.value(c.rng.integers(0, 20, 33)), axis=-1),
     "concat-channels": lambda c: c.emit(
         "concat", c.bytes((2, 3, 3, 48)), c.bytes((2, 3, 3, 5)), c.bytes((2, 3, 3, 16)), axis=-1
     ),
