@@ -23,6 +23,7 @@ class Canonicalize:
     x - c, x / c                                ->  x + (-c), x * (1 / c); sums and products of constants combine
     conv2d(x, w, b) * c + d                     ->  conv2d(x, w * c, b * c + d) for one number a channel; likewise
                                                     fully_connected, (x * c + d) before either, stored weights
+    matmul(a, b) * c                            ->  matmul(a * c, b), where that folds
     clip(conv2d(x), 0, 6) * c                   ->  clip(conv2d(x) * c, 0, 6 * c), which folds; likewise + c
     relu(conv2d(x)) * c                         ->  relu(conv2d(x) * c), also for one number a channel
     hard_sigmoid(conv2d(x))                     ->  clip(conv2d(x) * alpha + beta, 0, 1), which folds

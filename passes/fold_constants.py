@@ -19,7 +19,7 @@ class FoldConstants:
     add(const a, const b)  ->  const a + b
 
     Quantize and dequantize stay, and whatever reads them, except in a graph that rounds no activation: there weights
-    that are stored as levels are real numbers like any other.
+    that are stored as levels are real numbers like any other. Weights in fewer bits, to be restored in kernels, stay.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -29,7 +29,7 @@ class FoldConstants:
         kept = _KEPT if any(op.kind == "quantize" for op in graph.ops) else ()
         for op in graph.ops:
             operands = rewriter.operands(op)
-            if op.kind in kept or not all(operand in rewriter.constants for operand in operands):
+            if op.kind in (*kept, "restore_weights") or not all(operand in rewriter.constants for operand in operands):
                 rewriter.keep(op)
                 continue
             array = evaluate_op(op, [rewriter.constants[operand] for operand in operands])

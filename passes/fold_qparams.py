@@ -162,6 +162,7 @@ class _Folder:
             "add": self.sum,
             "sub": self.sum,
             "mul": self.product,
+            "matmul": self.matmul,
             "max_pool": self.movement,
             "average_pool": self.average_pool,
             "reduce_mean": self.reduce_mean,
@@ -292,6 +293,14 @@ class _Folder:
         acc = self.rewriter.emit(kind, operands, op.attributes, name=name, source=op.source)
         unit = x.type.scale * scales
         return _Sum((_Term(acc, unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit),))
+
+    def matmul(self, op: Op) -> _Form | None:
+        a, b = (self.single(operand) for operand in op.operands)
+        if a is None or b is None:
+            return None
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit("qmatmul", [a, b], op.attributes, name=name, source=op.source)
+        return _Sum((_Term(acc, np.float64(a.type.scale) * np.float64(b.type.scale)),))
 
     def recurrence(self, op: Op) -> _Form | None:
         p, weights = self.forms.get(op.operands[0]), self.weights(op.operands[1])

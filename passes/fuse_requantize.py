@@ -9,7 +9,7 @@ from typing import ClassVar
 from sqc.ir import Builder, Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
 
-ANCHORS = ("qconv2d", "qfully_connected", "qmul", "qsum_pool", "qreduce_sum", "qinterpolate")
+ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qreduce_sum", "qinterpolate")
 """Kinds whose accumulators an epilogue consumes."""
 
 MOVEMENT = ("transpose", "pad", "slice", "reshape", "gather")
@@ -24,6 +24,7 @@ class FuseRequantize:
     requantize(qconv2d(x, w, b), M), with or without a residual term, and a lookup behind it  ->  fused
     dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
     lookup(requantize(x, y, M, N))                                                            ->  fused
+    fully_connected(x, restore_weights(w, s), b)                                              ->  fused
     chains such as pad(transpose(quantize(x)))                                                ->  fused
 
     Constants become operands. Weights lose their scales, which are in the multipliers already.
@@ -49,6 +50,10 @@ class FuseRequantize:
         for op in graph.ops:
             if op.kind in ANCHORS and len(chain := self._epilogue(graph, op, notes)) > 1:
                 chains.append(chain)
+        for op in graph.ops:
+            reader = graph.only_user(op.result) if op.kind == "restore_weights" else None
+            if reader is not None and reader.kind == "fully_connected" and reader.operands[1] == op.result:
+                chains.append([op, reader])
         taken = {op.result for chain in chains for op in chain}
         for op in graph.ops:
             if op.result in taken:
@@ -75,7 +80,7 @@ class FuseRequantize:
                 obstacle = "the sum that it enters has other accumulators before it"
             elif any(term.type.shape != user.result.type.shape for term in terms):
                 obstacle = "it is added to a term of another shape"
-        elif user.kind != "dequantize":
+        elif user.kind not in ("dequantize", "dynamic_dequantize"):
             obstacle = f"{user.label()} reads its accumulators"
         if user is None or obstacle:
             notes.add(self, anchor, f"not fused with what follows: {obstacle}")

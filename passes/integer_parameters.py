@@ -85,6 +85,15 @@ def _folded(x: TensorType, rows: np.ndarray, levels: np.ndarray) -> tuple[np.nda
     return folded, np.abs(folded) + 255 * np.abs(rows).sum(axis=1)
 
 
+def check_products(op: Op, weights: np.ndarray) -> None:
+    """Raise CompileError, naming op and channel, if sums of any levels times ``weights[N, K]`` could leave 32 bits."""
+    # Twice: levels times weights, and the zero point times them.
+    reach = 510 * np.abs(weights.astype(np.int64)).sum(axis=1)
+    if (reach > _LARGEST).any():
+        channel = int(np.argmax(reach))
+        raise CompileError(_overflow(op, channel, float(reach[channel])))
+
+
 def check_sum(op: Op, taps: int) -> None:
     """Raise CompileError if the sum of ``taps`` centred uint8 numbers could leave 32 bits."""
     if 255 * taps > _LARGEST:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sqc.ir import Graph, Op, Value
 from sqc.ops.elementwise import BINARY, UNARY
+from sqc.ops.products import permutation
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.axis_order import (
     Permutation,
@@ -316,6 +317,27 @@ def _levels(sweep: _Layout, value: Value) -> Value:
     return producer.operands[0] if producer and quantization and quantization.axis in (None, 0) else value
 
 
+def _matmul(sweep: _Layout, op: Op) -> bool:
+    """The product reads its operands as they are held, and holds its result as a transpose behind it wants it"""
+    permutations = {}
+    for name, operand in zip(("perm_a", "perm_b"), op.operands, strict=True):
+        perm, order = sweep.perm(operand), permutation(op.integers(name), operand.type.rank)
+        permutations[name] = _written(tuple(perm[axis] for axis in order))
+    rank = op.result.type.rank
+    user = sweep.graph.only_user(op.result)
+    wanted = user.integers("perm") if user is not None and user.kind == "transpose" else identity(rank)
+    wanted = wanted if wanted[-1] == rank - 1 else identity(rank)
+    order = permutation(op.integers("perm_y"), rank)
+    permutations["perm_y"] = _written(tuple(order[axis] for axis in wanted))
+    operands = [sweep.held(operand) for operand in op.operands]
+    return sweep.emit_held(op, operands, inverse(wanted), **permutations)
+
+
+def _written(perm: Permutation) -> Permutation:
+    """A permutation as an attribute of a product: empty where it changes nothing."""
+    return () if perm == identity(len(perm)) else perm
+
+
 WINDOWED = ("conv2d", "max_pool", "average_pool")
 _KEEP_ORDER = (
     *UNARY,
@@ -352,4 +374,5 @@ _HANDLERS: Mapping[str, _Handler] = {
     "transpose": _transpose,
     "reshape": _reshape,
     "fully_connected": _fully_connected,
+    "matmul": _matmul,
 }

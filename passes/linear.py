@@ -202,6 +202,26 @@ def _fold_behind_linear(sweep: Sweep, op: Op) -> Value | None:
     return None
 
 
+def _scale_before_product(sweep: Sweep, op: Op) -> Value | None:
+    """matmul(a, b) * c -> matmul(a * c, b) for a single number c, where a linear op computes a, or b"""
+    product = sweep.producer(op.operands[0], "matmul")
+    array = sweep.array(op.operands[1])
+    if product is None or array is None or array.size != 1 or not sweep.same_shape(product.result, op.result):
+        return None
+    if not sweep.feeds_only(product.result, op):
+        return None
+    for position, operand in enumerate(product.operands):
+        for axis, channels in enumerate(operand.type.shape):
+            linear = find_linear(sweep, operand, axis, product)
+            scale = np.full(channels, float(array.reshape(-1)[0]))
+            scaled = linear and fold_behind(sweep, linear, scale, np.zeros(channels), operand.name)
+            if scaled is not None:
+                operands = list(sweep.operands(product))
+                operands[position] = scaled
+                return sweep.emit("matmul", operands, product.attributes, name=op.result.name, source=product.source)
+    return None
+
+
 def _fold_before_linear(sweep: Sweep, op: Op) -> Value | None:
     """conv2d(x * c, w, b) -> conv2d(x, w * c, b); conv2d(x + c, w, b) -> conv2d(x, w, b + w @ c) without padding"""
     inner = sweep.producer(op.operands[0], "mul", "add")
@@ -293,7 +313,7 @@ def _affine_then_clip(
 
 RULES: Mapping[str, Sequence[Rule]] = {
     "add": [_fold_behind_linear, _clip_behind_linear],
-    "mul": [_fold_behind_linear, _clip_behind_linear, _relu_behind_linear],
+    "mul": [_fold_behind_linear, _clip_behind_linear, _relu_behind_linear, _scale_before_product],
     "quantize": [_clip_of_scaled_rounding],
     "neg": [_fold_behind_linear],
     "hard_sigmoid": [_hard_sigmoid_behind_linear],

@@ -24,8 +24,10 @@ from sqc.passes.fuse_requantize import FuseRequantize
 from sqc.passes.insert_quantization import InsertQuantization
 from sqc.passes.layout_nhwc import LayoutNhwc
 from sqc.passes.pad_channels import PadChannels
+from sqc.passes.quantize_dynamically import QuantizeDynamically
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
+from sqc.passes.store_weights import StoreWeights
 from sqc.passes.unfold_qparams import UnfoldQparams
 from sqc.passes.unroll_recurrent import UnrollRecurrent
 
@@ -86,6 +88,17 @@ STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True
 EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants(), Canonicalize(), DeadCode())
 """From the integer graph to a float graph that rounds, as ONNX has it."""
 
+
+def dynamic_quantization(exclude: Collection[str] = frozenset(), *, per_row: bool = True) -> tuple[Pass, ...]:
+    """From the float graph to one whose fully connected layers quantize their inputs at run time."""
+    return (QuantizeDynamically(exclude, per_row), FoldConstants(), DeadCode())
+
+
+def stored_weights(storage: str, exclude: Collection[str] = frozenset()) -> tuple[Pass, ...]:
+    """From the float graph to one whose fully connected layers keep their weights in fewer bits."""
+    return (StoreWeights(storage, exclude), DeadCode())
+
+
 UNROLLING: tuple[Pass, ...] = (UnrollRecurrent(),)
 """From ops over whole sequences to their steps, whose work can be counted."""
 
@@ -107,6 +120,8 @@ PASSES: dict[str, Pass] = {
         Equalize(),
         InsertQuantization(),
         QuantizeWeights(),
+        QuantizeDynamically(),
+        StoreWeights(),
         ContractTypes(),
         RequantizeConcat(),
         FoldQparams(),

@@ -23,7 +23,10 @@ MOVEMENT = ("reshape", "transpose", "slice", "pad", "gather")
 MATRIX = ("conv2d", "fully_connected")
 """Kinds with weights."""
 
-SUMS = (*MATRIX, "average_pool", "reduce_mean", "interpolate")
+PRODUCTS = (*MATRIX, "matmul")
+"""These, and products of two activations."""
+
+SUMS = (*PRODUCTS, "average_pool", "reduce_mean", "interpolate")
 """Kinds whose accumulators may go to float without being rounded to eight bits."""
 
 PARAMETRIZED = (*MATRIX, "normalize", "interpolate", "prelu")
@@ -242,7 +245,7 @@ def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping
         producer = graph.producer(operand)
         if (
             producer is not None
-            and producer.kind in MATRIX
+            and producer.kind in PRODUCTS
             and not reasons[operand]
             and graph.only_user(operand) is op
             and operand.type.shape == op.result.type.shape

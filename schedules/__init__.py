@@ -51,6 +51,10 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.fully_connected import lower_fully_connected
 
         return lower_fully_connected(pattern, target)
+    if anchor.kind == "qmatmul":
+        from sqc.schedules.matmul import lower_product
+
+        return lower_product(pattern, target)
     if anchor.kind == "qconv2d" and anchor.string("layout") == "NHWC":
         return _convolution(pattern, target)
     if anchor.kind == "conv2d":
@@ -61,6 +65,18 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
         from sqc.schedules.float_conv2d import lower_float_fully_connected
 
         return lower_float_fully_connected(op, target)
+    if anchor.kind == "matmul":
+        from sqc.schedules.float_matmul import lower_float_product
+
+        return lower_float_product(op, target)
+    if anchor.kind == "restore_weights" and [part.kind for part in pattern.tail] == ["fully_connected"]:
+        from sqc.schedules.stored_weights import lower_stored_product
+
+        return lower_stored_product(pattern, target)
+    if anchor.kind == "dynamic_parameters":
+        from sqc.schedules.dynamic import lower_dynamic_parameters
+
+        return lower_dynamic_parameters(op, target)
     if anchor.kind == "softmax":
         from sqc.schedules.softmax import lower_softmax
 

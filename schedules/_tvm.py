@@ -45,6 +45,7 @@ __all__ = [
     "rewrite_nodes",
     "rounded",
     "same",
+    "start_from_terms",
     "start_sums",
     "te",
     "tirx",
@@ -133,6 +134,33 @@ def hide_reads(func: Function, block: str, parameter: str) -> Function:
         return s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
 
     return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
+
+
+def start_from_terms(schedule: Schedule, block: str) -> None:
+    """Let the reduction ``block`` start from terms of its own instead of from 0.
+
+    It is declared as ``te.sum(product + start)``, though the terms of ``start``, which don't depend on the reduction's
+    axes, are added once. Blocks that they read have to be in their places before. (``te.sum`` ignores its ``init``.)
+    """
+    node = schedule.get(schedule.get_sblock(block))
+    total, index = node.body.buffer, node.body.indices
+    reduced = [axis.var for axis in node.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
+    each: list[Expr] = []
+    start: list[Expr] = []
+    for term in _summands(node.body.value)[1:]:
+        varies = any(variable.same_as(other) for variable in collect(term, tirx.Var) for other in reduced)
+        (each if varies else start).append(term)
+    init = tirx.BufferStore(total, sum(start[1:], start[0]), index)
+    body = tirx.BufferStore(total, tirx.BufferLoad(total, index) + sum(each[1:], each[0]), index)
+    read = [load.source for load in collect(body, Load)]
+    reads = [region for region in node.reads if any(region.source.same_as(buffer) for buffer in read)]
+    parts = node.iter_vars, reads, node.writes, node.name_hint, body, init
+    changed = s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
+    schedule.state.replace(schedule.get_sref(schedule.get_sblock(block)), changed, {node: changed})
+
+
+def _summands(value: Expr) -> list[Expr]:
+    return [*_summands(value.a), *_summands(value.b)] if isinstance(value, tirx.Add) else [value]
 
 
 def register_intrinsic(name: str, description: Function, implementation: Function) -> str:

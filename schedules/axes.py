@@ -24,7 +24,17 @@ KINDS = (
     | POOLS
     | INTERPOLATIONS
     | REDUCTIONS
-    | {"batch_norm", "reshape", "transpose", "slice", "gather", "pad", "concat"}
+    | {
+        "dynamic_quantize",
+        "dynamic_dequantize",
+        "batch_norm",
+        "reshape",
+        "transpose",
+        "slice",
+        "gather",
+        "pad",
+        "concat",
+    }
 )
 """All kinds that chains are made of."""
 

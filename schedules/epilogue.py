@@ -66,7 +66,19 @@ class Dequantize:
     multiplier: Shape
 
 
-Step: TypeAlias = Requantize | Lookup | Dequantize
+@dataclass(frozen=True)
+class Rescale:
+    """Makes floats of s32 accumulators over levels whose scale and zero point an operand holds, ``pairs[..., 2]``.
+
+    Its constants are the sums of the weights, their scales and, with ``bias``, a bias: one of each a column.
+    """
+
+    source: int
+    pairs: int
+    bias: bool
+
+
+Step: TypeAlias = Requantize | Lookup | Dequantize | Rescale
 
 
 @dataclass(frozen=True)
@@ -89,8 +101,9 @@ class Epilogue:
         """
         from sqc.schedules._tvm import te
 
+        pairs = {step.pairs - 1 for step in self.steps if isinstance(step, Rescale)}
         operands = [
-            te.placeholder(_declared(shape, self.shape, domain), dtype, name=f"operand{i}")
+            te.placeholder(shape if i in pairs else _declared(shape, self.shape, domain), dtype, name=f"operand{i}")
             for i, (shape, dtype) in enumerate(self.operands)
         ]
         constants = []
@@ -101,6 +114,12 @@ class Epilogue:
             if isinstance(step, Dequantize):
                 shape = _declared(step.multiplier, self.shape, domain)
                 constants.append(te.placeholder(shape, "float32", name=f"multiplier{i}"))
+                continue
+            if isinstance(step, Rescale):
+                dtypes = ("int32", "float32", "float32") if step.bias else ("int32", "float32")
+                constants += [
+                    te.placeholder(self.shape[-1:], dtype, name=f"column{i}_{j}") for j, dtype in enumerate(dtypes)
+                ]
                 continue
             for j, term in enumerate(step.terms):
                 shape = _declared(term.multiplier, self.shape, domain)
@@ -139,8 +158,9 @@ class EpilogueInputs:
         from sqc.schedules._tvm import tirx
 
         sources: list[Expr | None] = [accumulator]
-        for tensor, (shape, _) in zip(self.operands, self.epilogue.operands, strict=True):
-            sources.append(tensor(*self._index(shape, index)))
+        pairs = {step.pairs - 1 for step in self.epilogue.steps if isinstance(step, Rescale)}
+        for i, (tensor, (shape, _)) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
+            sources.append(None if i in pairs else tensor(*self._index(shape, index)))
         constants = iter(self.constants)
         for step in self.epilogue.steps:
             if isinstance(step, Lookup):
@@ -149,6 +169,12 @@ class EpilogueInputs:
             if isinstance(step, Dequantize):
                 multiplier = next(constants)(*self._index(step.multiplier, index))
                 sources.append(weighted_sum([sources[step.source]], [None], [multiplier]))
+                continue
+            if isinstance(step, Rescale):
+                tensor = self.operands[step.pairs - 1]
+                row = index[:-1] if len(tensor.shape) > 1 else ()
+                columns = [next(constants)(index[-1]) for _ in range(3 if step.bias else 2)]
+                sources.append(rescaled(sources[step.source], (tensor(*row, 0), tensor(*row, 1)), columns))
                 continue
             multipliers = [next(constants)(*self._index(term.multiplier, index)) for term in step.terms]
             terms = [sources[term.source] for term in step.terms]
@@ -204,6 +230,17 @@ def weighted_sum(values: Sequence[Expr], zeros: Sequence[Expr | None], multiplie
         product = integer.astype("float32") * multiplier
         total = fence(product) if total is None else fence(total + fence(product))
     return total
+
+
+def rescaled(accumulator: Expr, pair: tuple[Expr, Expr], columns: Sequence[Expr]) -> Expr:
+    """``f32(acc - z * sum) * (s * scale) + bias``, where ``pair`` is (s, z) and ``columns`` (sum, scale[, bias])."""
+    from sqc.schedules._tvm import fence
+
+    scale, zero_point = pair
+    weights, factor, *bias = columns
+    total = (accumulator - zero_point.astype("int32") * weights).astype("float32")
+    value = fence(total * fence(scale * factor))
+    return fence(value + bias[0]) if bias else value
 
 
 def requantized(total: Expr, lo: Expr, hi: Expr, zero_point: Expr, dtype: str) -> Expr:
@@ -268,6 +305,8 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             steps.append(Lookup(numbers[terms[0]]))
         elif op.kind == "dequantize":
             steps.append(Dequantize(numbers[terms[0]], others[0].type.shape))
+        elif op.kind == "dynamic_dequantize":
+            steps.append(Rescale(numbers[terms[0]], numbers[terms[1]], len(others) == 3))
         else:
             summands = zip(terms, others, strict=True)
             sources = tuple(
@@ -310,4 +349,6 @@ def _terms(op: Op) -> tuple[Value, ...]:
         return op.operands[: len(op.operands) // 2]
     if op.kind == "lookup" or (op.kind == "dequantize" and len(op.operands) == 2):
         return op.operands[:1]
+    if op.kind == "dynamic_dequantize":
+        return op.operands[:2]
     raise CompileError(f"{op.label()} cannot follow an anchor in one kernel; split the fused op before it")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te, tirx
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
-from sqc.schedules.epilogue import weighted_sum
+from sqc.schedules.epilogue import rescaled, weighted_sum
 from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
@@ -75,6 +75,28 @@ def _requantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
         return _rounded(total, numbers, step.dtype)
 
     return View(step.shape, step.dtype, read)
+
+
+def _dynamic_quantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    x, pairs = sources
+
+    def read(index: Index) -> Expr:
+        row = index[:-1] if len(pairs.shape) > 1 else ()
+        t = te.round(x.read(index) / pairs.read([*row, 0])) + pairs.read([*row, 1])
+        return te.min(te.max(t, constant(0.0)), constant(255.0)).astype("int32").astype("uint8")
+
+    return View(x.shape, "uint8", read)
+
+
+def _dynamic_dequantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    acc, pairs, *constants = sources
+
+    def read(index: Index) -> Expr:
+        row = index[:-1] if len(pairs.shape) > 1 else ()
+        pair = pairs.read([*row, 0]), pairs.read([*row, 1])
+        return rescaled(acc.read(index), pair, [item.read(index[-1:]) for item in constants])
+
+    return View(acc.shape, "float32", read)
 
 
 def _lookup(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
@@ -160,6 +182,8 @@ FORMULAS: dict[str, Formula] = {
     "quantize": _quantize,
     "dequantize": _dequantize,
     "requantize": _requantize,
+    "dynamic_quantize": _dynamic_quantize,
+    "dynamic_dequantize": _dynamic_dequantize,
     "lookup": _lookup,
     "qmul": _qmul,
     "qprelu": _qprelu,

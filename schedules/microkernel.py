@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +74,22 @@ def stage_scope(size: int) -> str:
     return "local" if size <= STACK_BYTES else "global"
 
 
-def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None, lanes: int) -> Function:
+def schedule_tiles(
+    sch: Schedule,
+    tile: Tile,
+    dot: Dot,
+    stage: str | None,
+    lanes: int,
+    axes: int = 2,
+    prepare: Callable[[Schedule, Any], None] | None = None,
+) -> Function:
     """Schedule the blocks ``acc`` and ``out``, of ``lanes`` (and ``stage``, in the scope given, or None without it).
 
     ``acc`` has the axes (any number of leading axes, rows, channels, reductions ..., depth of the dot product), its
     rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
-    spatial axes with any smaller extents, and is computed by ``lanes``. ``stage`` gives ``acc`` its activations,
-    ``[..., channels]``.
+    spatial axes with any smaller extents, its rows among the last ``axes``, and is computed by ``lanes``. ``stage``
+    gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
+    loop it gets.
     """
     from sqc.schedules._tvm import PANEL_BYTES
 
@@ -95,11 +105,13 @@ def schedule_tiles(sch: Schedule, tile: Tile, dot: Dot, stage: str | None, lanes
     task = sch.fuse(*lead, block, part)
     sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
-    schedule_output(sch, 2, lanes)
+    schedule_output(sch, axes, lanes)
     if stage:
         schedule_stage(sch, task, stage)
     if sch.get(task).extent.value > 1:
         sch.parallel(task)
+    if prepare:
+        prepare(sch, task)
     # Where the last tile is cut short, the tiles before it need no tests.
     sch.annotate(column_tile, "pragma_loop_partition_hint", 1)
     schedule_start(sch, sch.decompose_reduction(acc, reductions[0]), 3)

@@ -16,6 +16,7 @@ from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.indexed_product import IndexedProduct
 from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot
+from sqc.schedules.matmul import Product
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.target import Target
 
@@ -207,6 +208,25 @@ def matrix_tiles(problem: MatrixProduct, target: Target) -> list[Tile]:
         product=product,
     )
     return ranked(work, target)
+
+
+def product_tiles(problem: Product, target: Target) -> list[Tile]:
+    """The tiles of a product of computed operands, the best by estimate first: rows stay together, as columns do."""
+    product = dot(target)
+    *lead, rows, columns = problem.shape
+    steps = -(-problem.depth // product.depth)
+    row_bytes = steps * product.depth * (2 if product.widens else 1) if problem.stages(target) else 0
+    work = Work(
+        math.prod(lead),
+        rows,
+        columns,
+        steps,
+        unit=1,
+        group=round_up(columns, LANES),
+        epilogue=problem.epilogue,
+        staged=lambda block: block * row_bytes,
+    )
+    return [tile for tile in ranked(work, target) if tile.block >= rows]
 
 
 def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:

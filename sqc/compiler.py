@@ -17,6 +17,7 @@ from sqc.codegen.plan import Plan
 from sqc.errors import CompileError
 from sqc.inspection import is_quantized
 from sqc.ir import Graph, rebatch, verify
+from sqc.modes import Mode
 from sqc.ops.samples import samples_are_independent
 from sqc.passes import pipeline
 from sqc.passes.base import Notes
@@ -76,6 +77,7 @@ def compile(
     *,
     target: str = "native",
     batch: int | Sequence[int] = 1,
+    mode: Mode = "static",
     preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
@@ -89,7 +91,7 @@ def compile(
     ``graph`` is a float graph with its calibration, an integer graph from :func:`quantize`, a graph that brings its own
     quantization, or a float graph alone, which is then compiled in float. ``batch`` is the leading dimension, or
     several, of which the library holds a variant each over the same weights; other batches run in parts of these.
-    ``records`` is a file of tuning records (see :func:`sqc.tune`), whose tiles go before the model's choice.
+    ``records`` is a file of tuning records (see :func:`sqc.tune`), whose tiles go before the model's choice. ``mode``,
     ``preset``, ``ranges`` and ``exclude`` are those of :func:`quantize`. With ``require_int8`` matrix ops in float, and
     roundings that fused with no integer op, are an error that lists them. ``after`` sees the graph after every pass;
     ``progress`` counts layers that are refined, then kernels.
@@ -102,7 +104,7 @@ def compile(
     targets = Target.parse_several(target)
     here = next((chosen for chosen in targets if chosen.runs_here()), targets[0])
     notes = Notes()
-    graph = _quantized(graph, calibration, preset, ranges, exclude, here.name, notes, after, progress)
+    graph = _quantized(graph, calibration, mode, preset, ranges, exclude, here.name, notes, after, progress)
     if require_int8:
         check_int8(graph, notes)
     pairs = surviving_pairs(graph, notes)
@@ -137,13 +139,14 @@ def fused_variants(
     exclude: Iterable[str] = (),
 ) -> list[Graph]:
     """The graphs whose ops :func:`compile` makes kernels for, one for each batch size. Raises like it."""
-    graph = _quantized(graph, calibration, preset, ranges, exclude, "native", Notes(), None, None)
+    graph = _quantized(graph, calibration, "static", preset, ranges, exclude, "native", Notes(), None, None)
     return _variants(pipeline.run(pipeline.FUSION, graph), batch)
 
 
 def _quantized(
     graph: Graph,
     calibration: Calibration | None,
+    mode: Mode,
     preset: Preset,
     ranges: RangesLike,
     exclude: Iterable[str],
@@ -154,10 +157,11 @@ def _quantized(
 ) -> Graph:
     """What is compiled: the quantized graph, or the float one where there is no calibration."""
     verify(graph)
-    if calibration is not None or is_quantized(graph):
+    if calibration is not None or is_quantized(graph) or mode != "static":
         graph = quantize(
             graph,
             calibration,
+            mode=mode,
             preset=preset,
             ranges=ranges,
             exclude=exclude,

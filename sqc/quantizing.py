@@ -13,6 +13,7 @@ from sqc.codegen.build import Progress
 from sqc.errors import CalibrationError, CompileError
 from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
 from sqc.ir import Graph
+from sqc.modes import Mode, passes_of
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
 from sqc.passes.choose_parameters import choose_parameters
@@ -31,6 +32,7 @@ def quantize(
     graph: Graph,
     calibration: Calibration | None = None,
     *,
+    mode: Mode = "static",
     preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
@@ -41,13 +43,15 @@ def quantize(
 ) -> Graph:
     """The integer graph of a float one: activations u8, weights s8 per channel.
 
-    ``preset`` is how much is done to stay near the float model: ``fast`` rounds each number by itself, ``accurate``
-    corrects biases, ``best`` also evens out channels and rounds weights adaptively; or a :class:`sqc.Recipe`. The last
-    two run the model on the inputs that the calibration keeps, compiled for ``target``; ``progress`` then counts
-    layers. How fast a compiled model runs does not depend on the preset. ``ranges`` tell how ranges are chosen: the
-    name of a search, settings, or rules for kinds of ops and names, see :class:`sqc.calibration.Ranges`. Nodes in
-    ``exclude`` (names of the model's nodes) stay in float. A model that brings its own quantization (QuantizeLinear)
-    keeps it, and what it rounds nowhere stays in float; it takes neither a calibration nor ``exclude``.
+    ``mode`` tells what is quantized and when, see :data:`sqc.modes.MODES`; all but ``static`` take a float model and no
+    calibration, and none of what follows but ``exclude``. ``preset`` is how much is done to stay near the float model:
+    ``fast`` rounds each number by itself, ``accurate`` corrects biases, ``best`` also evens out channels and rounds
+    weights adaptively; or a :class:`sqc.Recipe`. The last two run the model on the inputs that the calibration keeps,
+    compiled for ``target``; ``progress`` then counts layers. How fast a compiled model runs does not depend on the
+    preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and names,
+    see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model that
+    brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes neither a
+    calibration nor ``exclude``.
 
     Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
     missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
@@ -56,6 +60,11 @@ def quantize(
     recipe = recipe_of(preset)
     notes = Notes() if notes is None else notes
     exclude = known_nodes(graph, exclude)
+    if mode != "static":
+        if calibration is not None or is_quantized(graph):
+            raise CompileError(f"mode {mode} takes a float model and no calibration")
+        steps = (*pipeline.FLOAT, *passes_of(mode, exclude))
+        return pipeline.run(steps, graph, notes, after=after)
     if is_quantized(graph):
         if calibration is not None or exclude:
             raise CompileError(OWN_QUANTIZATION)

@@ -148,6 +148,21 @@ class Grower:
         self.emit("transpose", self.last, perm=(0, 2, 1))
         self.emit("reshape", self.last, shape=(-1, c, h, w))
 
+    def attention(self) -> None:
+        c, h, w = self.last.type.shape[1:]
+        keys = self.emit("reshape", self.last, shape=(-1, c, h * w))
+        queries = self.emit("transpose", keys, perm=(0, 2, 1))
+        if self.chance():
+            self.emit("matmul", queries, keys)
+        else:
+            self.emit("matmul", queries, queries, perm_b=(0, 2, 1))
+        self.emit("mul", self.last, self.builder.constant(np.float32(1 / c), "scale"))
+        if self.chance():
+            self.emit("softmax", self.last, axis=2)
+        self.emit("matmul", self.last, queries)
+        self.emit("transpose", self.last, perm=(0, 2, 1))
+        self.emit("reshape", self.last, shape=(-1, c, h, w))
+
     def normalize(self) -> None:
         """Group, instance or layer normalization."""
         c, h, w = self.last.type.shape[1:]
@@ -260,7 +275,7 @@ class Grower:
 ANY_RANK = ("prelu", "fully_connected", "batch_norm", "activation", "hard_swish", "arithmetic")
 STEPS = (
     "conv2d", "conv2d", "depthwise", "conv1d", "pool", "global_pool", "pad", "slice", "gate", "shuffle", "tokens",
-    "normalize", "gather", "resize", "prelu", "long_sum",
+    "attention", "normalize", "gather", "resize", "prelu", "long_sum",
     "turn", "flatten", "fully_connected", "batch_norm", "batch_norm", "activation", "hard_swish", "arithmetic",
     "arithmetic", "residual", "concat",
 )  # fmt: skip

@@ -55,6 +55,9 @@ CASES: dict[str, Callable[[str], LoweredOp]] = {
         "qconv2d", u8(1, 8, 8, 20), TensorType((20, 1, 3, 3), "int8"), B, target=t, groups=20, layout="NHWC"
     ),
     "product": lambda t: sqc.lower("qmul", u8(2, 5, 21), u8(21, zero_point=200), target=t),
+    "matrix-product": lambda t: sqc.lower("qmatmul", u8(3, 9, 21), u8(21, 18, zero_point=200), target=t),
+    "dynamic-parameters": lambda t: sqc.lower("dynamic_parameters", f32(9, 21), target=t),
+    "dynamic-quantize": lambda t: sqc.lower("dynamic_quantize", f32(9, 21), np.ones((9, 2), np.float32), target=t),
     "sum-pool": lambda t: sqc.lower("qsum_pool", u8(1, 6, 6, 18), kernel=(2, 3), layout="NHWC", target=t),
     "reduce": lambda t: sqc.lower("qreduce_sum", u8(2, 6, 6, 18), axes=(1, 2), keepdims=False, target=t),
     "max-pool": lambda t: sqc.lower("max_pool", u8(1, 6, 6, 18), kernel=(2, 2), layout="NHWC", target=t),

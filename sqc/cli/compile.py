@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sqc.accuracy.mixed import MixedPrecision
     from sqc.calibration import Calibration, Ranges
     from sqc.ir import Graph
+    from sqc.modes import Mode
     from sqc.passes.base import Pass
 
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -68,6 +69,13 @@ batch_option = click.option(
 )
 @batch_option
 @click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
+@click.option(
+    "--mode",
+    type=click.Choice(["static", "dynamic", "dynamic-tensor", "weights-int8", "weights-int4", "weights-float16"]),
+    default="static",
+    show_default=True,
+    help="Scales of activations by calibration, or at run time for each row or tensor; or small weights alone.",
+)
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--max-drop", type=click.FloatRange(0), help="Keep within so many points of float, by layers in float.")
@@ -86,6 +94,7 @@ def command(
     target: str,
     batch: tuple[int, ...],
     preset: str,
+    mode: Mode,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     max_drop: float | None,
@@ -121,10 +130,13 @@ def command(
         exclude = (*exclude, *mixed.exclude)
     elif eval_data or labels:
         raise InputError("--eval-data and --labels judge --max-drop: give that too")
-    elif not as_float and not is_quantized(graph):
+    elif as_float and mode != "static":
+        raise InputError(f"--float and --mode {mode} exclude each other")
+    elif not as_float and mode == "static" and not is_quantized(graph):
         calibration = make_calibration(graph, calibration_data, saved, exclude)
     elif calibration_data or saved:
         why = "--float needs none" if as_float else f"{model} is quantized already"
+        why = why if mode == "static" else f"--mode {mode} needs none"
         raise InputError(f"calibration was given, but {why}: leave it out")
     with ui.progress("compiling kernels") as move:
         compiled = sqc.compile(
@@ -133,6 +145,7 @@ def command(
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
             preset=recipe,
+            mode=mode,
             ranges=rules,
             exclude=exclude,
             records=files.read_records(records),

@@ -9,7 +9,8 @@
     batch.py        makes a graph hold for any batch
     quantized.py    constants that are stored as levels
     export.py       export_onnx: graphs, as float or rounded ones, as ONNX
-    elementwise.py, convolution.py, pooling.py, linear.py, movement.py, normalization.py, quantization.py   the handlers
+    elementwise.py, convolution.py, pooling.py, linear.py, movement.py, normalization.py, quantization.py,
+    dynamic.py   the handlers
 
 To add an operator, write a handler into the file of its family::
 

@@ -13,6 +13,7 @@ import onnx
 from sqc.errors import GraphError, ImportFailure
 from sqc.frontend import (
     convolution,
+    dynamic,
     elementwise,
     gather,
     linear,
@@ -34,8 +35,8 @@ from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
 FAMILIES = (
-    convolution, elementwise, gather, linear, movement, normalization, pooling, quantization, recurrent, resize,
-    transposed,
+    convolution, dynamic, elementwise, gather, linear, movement, normalization, pooling, quantization, recurrent,
+    resize, transposed,
 )  # fmt: skip
 """The modules that fill the table of handlers."""
 

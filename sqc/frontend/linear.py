@@ -1,4 +1,4 @@
-"""Gemm and MatMul by a constant, as fully connected layers."""
+"""Gemm and MatMul: by a constant matrix as fully connected layers, else as products of two activations."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def gemm(node: Node) -> Value:
         raise Unsupported(f"its operand A has rank {x.type.rank}", "rank 2")
     if node.integer("transA"):
         x = node.step("transpose", x, perm=(1, 0))
+    if isinstance(node.tensor(1), Value):
+        return _computed_gemm(node, x, alpha, beta)
     weights = node.parameter(1) if alpha == 1 else _scaled(node.known(1), alpha)
     transposed = bool(node.integer("transB"))
     if transposed and alpha == 1:
@@ -34,7 +36,20 @@ def gemm(node: Node) -> Value:
     c, outputs = node.tensor(2), w.type.shape[0]
     if isinstance(c, np.ndarray) and c.size in (1, outputs) and c.shape[-1:] in ((), (1,), (outputs,)):
         return node.result("fully_connected", x, w, _bias(node, outputs, beta))
-    y = node.step("fully_connected", x, w)
+    return _plus(node, node.step("fully_connected", x, w), beta)
+
+
+def _computed_gemm(node: Node, a: Value, alpha: float, beta: float) -> Value:
+    """``alpha * A @ op(B) + beta * C`` of matrices that are all computed."""
+    if alpha != 1:
+        a = node.step("mul", a, node.constant(np.float32(alpha)))
+    perm_b = (1, 0) if node.integer("transB") else ()
+    if not node.given(2) or beta == 0:
+        return node.result("matmul", a, node.value(1), perm_b=perm_b)
+    return _plus(node, node.step("matmul", a, node.value(1), perm_b=perm_b), beta)
+
+
+def _plus(node: Node, y: Value, beta: float) -> Value:
     added = node.value(2)
     if beta != 1:
         added = node.step("mul", added, node.constant(np.float32(beta)))
@@ -55,11 +70,30 @@ def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
 @handler("MatMul")
 def matmul(node: Node) -> Value:
     a, b = node.tensor(0), node.tensor(1)
-    if isinstance(a, Value) and isinstance(b, Value):
-        raise Unsupported("both operands are computed at run time", "one constant operand")
+    if isinstance(a, Value) and (isinstance(b, Value) or math.prod(b.shape[:-2]) != 1):
+        return product(node, "matmul", a, node.value(1))
     if isinstance(a, Value):
         return by_constant(node, a, node.parameter(1), node.operand_name(1), node.result)
+    if a.ndim != 2:
+        return product(node, "matmul", node.value(0), node.value(1))
     return _constant_by(node, node.value(1))
+
+
+def product(node: Node, kind: str, a: Value, b: Value, *zero_points: Value) -> Value:
+    """A product of matrices that are computed, or a constant batch; vectors become matrices."""
+    vectors = a.type.rank == 1, b.type.rank == 1
+    if vectors[0]:
+        a = node.step("reshape", a, shape=(1, *a.type.shape))
+    if vectors[1]:
+        b = node.step("reshape", b, shape=(*b.type.shape, 1))
+    if a.type.shape[-1:] != b.type.shape[-2:-1]:
+        raise Unsupported(f"operands of shapes {list(a.type.shape)} and {list(b.type.shape)} do not fit")
+    if not any(vectors):
+        return node.result(kind, a, b, *zero_points)
+    y = node.step(kind, a, b, *zero_points)
+    *batch, rows, columns = y.type.shape
+    kept = [extent for extent, vector in zip((rows, columns), vectors, strict=True) if not vector]
+    return node.result("reshape", y, shape=(*batch, *kept))
 
 
 def by_constant(node: Node, x: Value, matrix: Constant, name: str, emit: Callable[..., Value]) -> Value:
@@ -82,8 +116,8 @@ def by_constant(node: Node, x: Value, matrix: Constant, name: str, emit: Callabl
 def _constant_by(node: Node, x: Value) -> Value:
     """``matrix[M, K] @ x[..., K, N]``, computed transposed."""
     matrix, shape = node.known(0), x.type.shape
-    if matrix.ndim != 2 or len(shape) < 2:
-        raise Unsupported("a constant first operand must be a matrix, the other at least one", "a constant of rank 2")
+    if len(shape) < 2:
+        return product(node, "matmul", node.value(0), x)
     swap = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
     columns = node.step("transpose", x, perm=swap)
     if len(shape) == 2:

@@ -27,6 +27,8 @@ def cast(node: Node) -> Tensor:
         raise Unsupported(f"it casts a computed tensor to {target}", "float types")
     if x.type.dtype == "float32":
         return x
+    if x.type.dtype == "int32" and x.type.quantization is None:
+        return node.result("dequantize", x, node.constant(np.array(1, np.float32)))
     if x.type.quantization != UNIT:
         raise Unsupported("it casts levels that have a scale", "DequantizeLinear")
     return node.result("dequantize", x)

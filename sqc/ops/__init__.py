@@ -2,6 +2,7 @@
 
 from sqc.ops import (
     convolution,
+    dynamic,
     elementwise,
     fused,
     gather,
@@ -10,12 +11,15 @@ from sqc.ops import (
     movement,
     normalization,
     pooling,
+    products,
     quantization,
     recurrent,
+    stored_weights,
 )
 
 __all__ = [
     "convolution",
+    "dynamic",
     "elementwise",
     "fused",
     "gather",
@@ -24,6 +28,8 @@ __all__ = [
     "movement",
     "normalization",
     "pooling",
+    "products",
     "quantization",
     "recurrent",
+    "stored_weights",
 ]

@@ -196,3 +196,15 @@ def test_ranges_by_rule(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> Non
     result = sqc("compile", DIGITS, "-o", output, "--calibration-data", calibration_file, *mistyped)
     assert result.exit_code == 1
     assert "the rule for '/haed/*' matches no kind of op, node or tensor" in result.output
+
+
+def test_modes_without_calibration(sqc: Sqc, tmp_path: Path) -> None:
+    from sqc.cli.compile import command
+    from sqc.modes import MODES
+
+    (option,) = (option for option in command.params if option.name == "mode")
+    assert tuple(option.type.choices) == MODES  # type: ignore[attr-defined]
+    result = sqc("compile", DIGITS, "--mode", "dynamic", "-o", tmp_path / "dynamic.so")
+    assert result.exit_code == 0, result.output
+    result = sqc("compile", DIGITS, "--mode", "dynamic", "--float", "-o", tmp_path / "float.so")
+    assert "--float and --mode dynamic exclude each other" in result.output

@@ -120,6 +120,8 @@ OPERATORS: Mapping[str, Operator] = {
         disputed=frozenset(f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")),
     ),
     "QLinearConv": Operator(),
+    "DynamicQuantizeLinear": Operator(),
+    "MatMulInteger": Operator(first_parameter=2),
     "QLinearMatMul": Operator(
         excluded={
             f"test_qlinearmatmul_3D_{dtype}_{scale}": BATCH_OF_MATRICES

@@ -30,7 +30,7 @@ def test_every_unsupported_node_is_listed() -> None:
         node("Pad", ["x", "pads"], ["a"], name="border", mode="reflect"),
         node("Conv", ["a", "w"], ["b"], name="fine"),
         node("Det", ["b"], ["c"]),
-        node("MatMul", ["b", "b"], ["d"], name="attention"),
+        node("Gemm", ["b", "b"], ["d"], name="images"),
         node("FusedThing", ["d"], ["e"], name="fused", domain="com.example"),
         node("NonZero", ["e"], ["f"], name="places"),
         node("Softmax", ["d"], ["g"], name="also fine"),
@@ -40,7 +40,7 @@ def test_every_unsupported_node_is_listed() -> None:
     assert "the model: 5 nodes are not supported" in text
     assert "Pad 'border': mode is 'reflect'; supported: mode 'constant'" in text
     assert "Det 'Det:c': the operator is not supported" in text
-    assert "MatMul 'attention': both operands are computed at run time; supported: one constant operand" in text
+    assert "Gemm 'images': its operand A has rank 4; supported: rank 2" in text
     assert "FusedThing 'fused': it is of the domain 'com.example'" in text
     assert "NonZero 'places': the operator is not supported" in text
     assert "fine" not in text

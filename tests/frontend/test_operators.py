@@ -103,11 +103,21 @@ LINEAR = [
     Case("MatMul", [(2, 5), seeded(1, 1, 5, 3)]),
     Case("MatMul", [(2, 4, 5), seeded(1, 5, 3)]),
     Case("MatMul", [seeded(3, 4), (2, 4, 5)]),
+    Case("MatMul", [(2, 3, 4, 5), (2, 3, 5, 6)]),
+    Case("MatMul", [(2, 1, 4, 5), (2, 3, 5, 6)]),
+    Case("MatMul", [(2, 4, 5), seeded(3, 1, 5, 3)]),
 ]
 
 FIXED_BATCH = [
     Case("Gemm", [(5, 2), seeded(5, 3), seeded(2, 1)], {"transA": 1}),
     Case("MatMul", [(5,), seeded(5, 3)]),
+    Case("MatMul", [(5,), (5, 3)]),
+    Case("MatMul", [(2, 3, 5), (5,)]),
+    Case("MatMul", [(5,), (5,)]),
+    Case("MatMul", [seeded(2, 3, 4), (2, 4, 5)]),
+    Case("MatMul", [(2, 4, 5), seeded(2, 5, 3)]),
+    Case("Gemm", [(2, 5), (3, 5), (2, 3)], {"transB": 1, "alpha": 0.5, "beta": 2.0}),
+    Case("Gemm", [(5, 2), (5, 3)], {"transA": 1}, oldest=11),
     Case("MatMul", [seeded(3, 4), (4, 5)]),
     Case("Concat", [(2, 3), (1, 3)], {"axis": 0}),
     Case("Squeeze", [(1, 4, 1)]),
@@ -327,7 +337,8 @@ def test_operator_with_open_batch(case: Case) -> None:
 def test_all_operators_have_a_case() -> None:
     tested = {case.op_type for case in ALL}
     rounding = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"}  # in tests/qdq, tests/conformance
-    assert HANDLERS.keys() - tested == {"CastLike", *rounding}
+    dynamic = {"DynamicQuantizeLinear", "MatMulInteger"}  # in tests/conformance
+    assert HANDLERS.keys() - tested == {"CastLike", *rounding, *dynamic}
 
 
 @pytest.mark.parametrize("op_type", HANDLERS)

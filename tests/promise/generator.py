@@ -16,6 +16,7 @@ class Generator:
     """Grows one graph of at least three integer ops. Equal seeds give equal graphs."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.draw = Draws(seed)
         self.builder = Builder(f"seed{seed}")
         self.images: list[Value] = []
@@ -43,6 +44,8 @@ class Generator:
             if self.count >= target:
                 break
             self.draw.one(makers)()
+        if self.seed % 4 == 3:
+            self.attend()
         read = {operand for op in self.builder.ops for operand in op.operands}
         for i, value in enumerate([*self.images, *self.vectors]):
             if value in read and not self.draw.chance(0.15):
@@ -375,6 +378,25 @@ class Generator:
         shape = self.draw.one([(n, 1, h * w, c), (n, w, h, c), (n, h, w * c, 1)])
         if max(shape) <= 200:
             self.keep(self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("reshape")))
+
+    def attend(self) -> None:
+        """Pixels times pixels, for each image or head of channels, and the result times pixels again."""
+        x = self.image()
+        n, h, w, c = x.type.shape
+        if h * w > 64:
+            return
+        heads = self.draw.one([count for count in (1, 2, 3, 4) if c % count == 0])
+        shape = (n, h * w, heads, c // heads)
+        pixels = self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("heads"))
+        by_head = {"perm_a": (0, 2, 1, 3), "perm_b": (0, 2, 3, 1)}
+        scores = self.builder.emit("qmatmul", [pixels, pixels], by_head, name=self.name("scores"))
+        shares = self.requantize([scores], 128.0**2 * (c // heads) ** 0.5, "shares", ())
+        back = {"perm_b": (0, 2, 1, 3), "perm_y": (0, 2, 1, 3)}
+        acc = self.builder.emit("qmatmul", [shares, pixels], back, name=self.name("attend"))
+        y = self.requantize(
+            [acc, pixels] if self.draw.chance(0.5) else [acc], 128.0**2 * (h * w) ** 0.5, "attend_u8", ()
+        )
+        self.keep(self.builder.emit("reshape", [y], {"shape": x.type.shape}, name=self.name("attended")))
 
     def flatten(self) -> None:
         x = self.image()

@@ -31,7 +31,7 @@ def test_compiled_graphs_equal_the_reference_on_this_machine(seed: int) -> None:
 OPS = {
     "quantize", "dequantize uint8", "dequantize int32", "lookup", "qconv2d dense", "qconv2d pointwise",
     "qconv2d depthwise", "qconv2d grouped", "qfully_connected", "qmul", "qsum_pool", "qreduce_sum", "max_pool",
-    "qnormalize", "qsoftmax", "gather", "qinterpolate", "qprelu",
+    "qmatmul", "qnormalize", "qsoftmax", "gather", "qinterpolate", "qprelu",
     "concat", "slice", "reshape", "transpose", "pad", "requantize int32", "requantize int32 clamped",
     "requantize int32+uint8", "requantize int32+uint8 clamped", "requantize uint8", "requantize uint8 clamped",
     "requantize uint8+uint8", "requantize uint8+uint8 clamped", "requantize uint8+uint8+uint8",

@@ -1,0 +1,78 @@
+"""Dynamic quantization of whole models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sqc
+from sqc.errors import CompileError
+from sqc.ir import Builder, Graph, TensorType
+from tests.targets import TARGETS
+
+
+def layers(rows: int = 4) -> Graph:
+    random = np.random.default_rng(0)
+    builder = Builder("layers", dynamic_batch=True)
+    x = builder.input("x", TensorType((rows, 24), "float32"))
+    for i, (depth, columns) in enumerate([(24, 40), (40, 8)]):
+        w = builder.constant(random.normal(0, depth**-0.5, (columns, depth)).astype(np.float32), f"w{i}")
+        b = builder.constant(random.normal(0, 1, columns).astype(np.float32), f"b{i}")
+        x = builder.emit("fully_connected", [x, w, b], name=f"y{i}", source=f"layer{i}")
+        x = builder.emit("relu", [x], name=f"r{i}", source=f"relu{i}")
+    builder.outputs = {"y": x}
+    return builder.finish()
+
+
+def rows(count: int) -> np.ndarray:
+    random = np.random.default_rng(1)
+    return (random.normal(size=(count, 24)) * random.uniform(0.1, 9, (count, 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "dynamic-tensor"])
+def test_close_to_float(mode: str) -> None:
+    graph, x = layers(), rows(4)
+    quantized = sqc.quantize(graph, mode=mode)  # type: ignore[arg-type]
+    expected = graph.run({"x": x})["y"]
+    errors = np.abs(quantized.run({"x": x})["y"] - expected).mean() / np.abs(expected).mean()
+    assert errors < (0.01 if mode == "dynamic" else 0.02)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_compiled(target: str) -> None:
+    graph, x = layers(), rows(4)
+    model = sqc.compile(graph, mode="dynamic", target=target, batch=4)
+    np.testing.assert_array_equal(model(x), sqc.quantize(graph, mode="dynamic").run({"x": x})["y"])
+
+
+def test_a_row_is_alone_in_its_batch() -> None:
+    x = rows(5)
+    model = sqc.compile(layers(), mode="dynamic", batch=(1, 5))
+    together = model(x)
+    x[1:] *= 100
+    np.testing.assert_array_equal(model(x)[0], together[0])
+    np.testing.assert_array_equal(model(x[:1])[0], together[0])
+
+
+def test_excluded_layers_stay_in_float() -> None:
+    quantized = sqc.quantize(layers(), mode="dynamic", exclude=["layer1"])
+    assert [op.kind for op in quantized.ops if "fully_connected" in op.kind] == ["qfully_connected", "fully_connected"]
+
+
+def test_misuse() -> None:
+    graph = layers()
+    with pytest.raises(CompileError, match="unknown mode 'nothing'; known: static, dynamic"):
+        sqc.quantize(graph, mode="nothing")  # type: ignore[arg-type]
+    with pytest.raises(CompileError, match="takes a float model and no calibration"):
+        sqc.quantize(sqc.quantize(graph, mode="dynamic"), mode="dynamic")
+
+
+@pytest.mark.parametrize(("mode", "error"), [("weights-int8", 0.01), ("weights-int4", 0.1), ("weights-float16", 1e-3)])
+def test_small_weights(mode: str, error: float) -> None:
+    graph, x = layers(), rows(4)
+    stored = sqc.quantize(graph, mode=mode)  # type: ignore[arg-type]
+    expected = stored.run({"x": x})["y"]
+    assert 0 < np.abs(expected - graph.run({"x": x})["y"]).mean() < error * np.abs(expected).mean()
+    model = sqc.compile(graph, mode=mode, batch=4)  # type: ignore[arg-type]
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-4)
+    assert sqc.compile(stored, batch=4).library == model.library
