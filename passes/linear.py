@@ -213,8 +213,10 @@ def _scale_before_product(sweep: Sweep, op: Op) -> Value | None:
     for position, operand in enumerate(product.operands):
         for axis, channels in enumerate(operand.type.shape):
             linear = find_linear(sweep, operand, axis, product)
+            if linear is None:
+                continue
             scale = np.full(channels, float(array.reshape(-1)[0]))
-            scaled = linear and fold_behind(sweep, linear, scale, np.zeros(channels), operand.name)
+            scaled = fold_behind(sweep, linear, scale, np.zeros(channels), operand.name)
             if scaled is not None:
                 operands = list(sweep.operands(product))
                 operands[position] = scaled

@@ -225,6 +225,7 @@ def product_tiles(problem: Product, target: Target) -> list[Tile]:
         group=round_up(columns, LANES),
         epilogue=problem.epilogue,
         staged=lambda block: block * row_bytes,
+        product=product,
     )
     return [tile for tile in ranked(work, target) if tile.block >= rows]
 

@@ -223,7 +223,7 @@ def test_report(compiled: sqc.CompiledModel) -> None:
     )  # fmt: skip
     softmax = row_of(report, "softmax")
     assert softmax.precision == "float32"
-    assert "computed in float" in softmax.reason
+    assert "only float ops and outputs read it" in softmax.reason
     assert any("residual addition in the epilogue" in remark.message for remark in report.remarks)
     assert Report.from_dict(report.to_dict()) == report
     assert Report.from_dict(compiled.load().description["report"]) == report
