@@ -159,6 +159,9 @@ class Grower:
         self.emit("mul", self.last, self.builder.constant(np.float32(1 / c), "scale"))
         if self.chance():
             self.emit("softmax", self.last, axis=2)
+        else:  # as bounded, lest several of these blow up
+            self.emit("clip", self.last, min=-1.0, max=1.0)
+            self.emit("mul", self.last, self.builder.constant(np.float32(1 / (h * w)), "share"))
         self.emit("matmul", self.last, queries)
         self.emit("transpose", self.last, perm=(0, 2, 1))
         self.emit("reshape", self.last, shape=(-1, c, h, w))
