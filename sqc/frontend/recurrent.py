@@ -25,7 +25,11 @@ class _Direction:
     cells: Value | None = None
 
 
-@handler("LSTM")
+# Parameters of activations other than the standard ones, which have none.
+_PARAMETERS = ("activation_alpha", "activation_beta")
+
+
+@handler("LSTM", ignores=_PARAMETERS)
 def lstm(node: Node) -> tuple[Value, ...]:
     if node.given(7) and node.known(7).any():
         raise Unsupported("it has peepholes (input P)", "an LSTM without them")
@@ -46,7 +50,7 @@ def lstm(node: Node) -> tuple[Value, ...]:
     return _outputs(node, [direction(i, reverse) for i, reverse in enumerate(_directions(node))])
 
 
-@handler("GRU")
+@handler("GRU", ignores=_PARAMETERS)
 def gru(node: Node) -> tuple[Value, ...]:
     steps, x = _steps_first(node)
     before = bool(node.integer("linear_before_reset", 0))
