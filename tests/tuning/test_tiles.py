@@ -50,7 +50,10 @@ def test_any_tile_gives_the_same_bits(target: str, build: Callable[[], Case]) ->
     op, machine = case.op(), Target.parse(target)
     expected = evaluate_op(op, [case.arrays[value] for value in op.operands])
     kernel = lower(op, machine, case.arrays)
-    assert isinstance(kernel.problem, Tunable)
+    if not isinstance(kernel.problem, Tunable):  # an AMX product, of which there is one
+        assert machine.name.startswith("amx")
+        np.testing.assert_array_equal(run_kernel(kernel, case.arrays), expected)
+        return
     tiles = kernel.problem.tiles(machine)
     assert len(set(tiles)) == len(tiles)
     for tile in random.Random(0).sample(tiles, min(SAMPLES, len(tiles))):
