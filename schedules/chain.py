@@ -17,6 +17,7 @@ from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
 from sqc.ops.recurrent import hidden_multiplier
 from sqc.schedules.kernel import Kernel
+from sqc.schedules.levels import level_limits
 from sqc.schedules.target import Target
 from sqc.schedules.views import Shape
 
@@ -183,14 +184,12 @@ def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
         assert quantization is not None
         return list(quantization.zero_point), list(quantization.scale)
     if op.kind == "requantize":
-        z = op.integer("zero_point")
         zeros = [value.type.zero_point for value in op.operands[: len(op.operands) // 2]]
-        return [z, op.integer("lo") - z, op.integer("hi") - z, *zeros], []
+        return [*level_limits(op).tolist(), *zeros], []
     if op.kind in ("qmul", "qsum_pool", "qreduce_sum"):
         return [value.type.zero_point for value in op.operands], []
     if op.kind == "qprelu":
-        z = op.integer("zero_point")
-        return [z, op.integer("lo") - z, op.integer("hi") - z, op.operands[0].type.zero_point], []
+        return [*level_limits(op).tolist(), op.operands[0].type.zero_point], []
     if op.kind == "qinterpolate":
         return [op.operands[0].type.zero_point], []
     if op.kind == "qlstm_hidden":

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqc.schedules._tvm import T, register_intrinsic
-from sqc.schedules.intrinsics.portable import describe_column
+from sqc.schedules._tvm import Expr, T, register_intrinsic
+from sqc.schedules.intrinsics.frames import describe_column, register_dot
 
 _NAMES = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 """By the s32 sums of one instruction."""
@@ -20,38 +20,13 @@ def register(scope: str, lanes: int) -> str:
 
     One instruction sums ``lanes`` of the sixteen.
     """
-    name, sums, words, weights = _NAMES[lanes], f"int32x{lanes}", f"int16x{lanes * 2}", f"int8x{lanes * 2}"
+    name = _NAMES[lanes]
 
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (2,), "int16", offset_factor=1, scope=scope)
-        B = T.match_buffer(b, (16, 2), "int8", offset_factor=1)
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:16], A[0:2], B[0:16, 0:2])
-            T.writes(C[0:16])
-            for i, k in T.grid(16, 2):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.Cast("int32", A[vk]) * T.Cast("int32", B[vi, vk])
+    def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+        wide = T.Cast(f"int16x{lanes * 2}", weights)
+        return sums + T.call_llvm_pure_intrin(f"int32x{lanes}", T.llvm_lookup_intrinsic_id(name), activations, wide)
 
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (2,), "int16", offset_factor=1, scope=scope)
-        B = T.match_buffer(b, (16, 2), "int8", offset_factor=1)
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:16], A[0:2], B[0:16, 0:2])
-            T.writes(C[0:16])
-            for part in T.unroll(16 // lanes):
-                C[T.ramp(part * lanes, 1, lanes)] = C.vload([part * lanes], sums) + T.call_llvm_pure_intrin(
-                    sums,
-                    T.llvm_lookup_intrinsic_id(name),
-                    T.reinterpret(words, T.broadcast(T.reinterpret("int32", A.vload([0], "int16x2")), lanes)),
-                    T.Cast(words, B.vload([part * lanes, 0], weights)),
-                )
-
-    return register_intrinsic(f"sqc.dot.pmaddwd.{lanes}.{scope}", description, implementation)
+    return register_dot("pmaddwd", scope, lanes, 2, "int16", total)
 
 
 @cache

@@ -4,26 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqc.schedules._tvm import Function, T, register_intrinsic
-
-
-def describe(scope: str) -> Function:
-    """What the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]`` computes."""
-
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (4,), "uint8", offset_factor=1, scope=scope)
-        B = T.match_buffer(b, (16, 4), "int8", offset_factor=1)
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:16], A[0:4], B[0:16, 0:4])
-            T.writes(C[0:16])
-            for i, k in T.grid(16, 4):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.Cast("int32", A[vk]) * T.Cast("int32", B[vi, vk])
-
-    return description
+from sqc.schedules._tvm import T, register_intrinsic
+from sqc.schedules.intrinsics.frames import describe, describe_column
 
 
 @cache
@@ -50,29 +32,7 @@ def register(scope: str, lanes: int) -> str:
                     )
                 )
 
-    return register_intrinsic(f"sqc.dot.portable.{scope}", describe(scope), implementation)
-
-
-def describe_column(height: int, step: int, padded: int, lanes: int, element: str, scope: str) -> Function:
-    """What a column of a depthwise convolution computes; see ``register_column``."""
-    span = (height - 1) * step + 1
-
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(
-            a, (span, 1, lanes), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
-        )
-        B = T.match_buffer(b, (lanes, height), element, offset_factor=1, strides=[padded, 1])
-        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:span, 0:1, 0:lanes], B[0:lanes, 0:height])
-            T.writes(C[0:lanes])
-            for i, k in T.grid(lanes, height):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.Cast("int32", A[vk * step, 0, vi]) * T.Cast("int32", B[vi, vk])
-
-    return description
+    return register_intrinsic(f"sqc.dot.portable.{scope}", describe(scope, 4, "uint8"), implementation)
 
 
 @cache

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqc.schedules._tvm import T, register_intrinsic
+from sqc.schedules._tvm import Expr, T, register_intrinsic
 
 ROWS, DEPTH = 16, 64
 """Of one tile: rows, and what one instruction sums up."""
 
 _LOAD, _STORE, _MULTIPLY = "llvm.x86.tileloadd64", "llvm.x86.tilestored64", "llvm.x86.tdpbusd"
+
+
+def _move(instruction: str, tile: Expr, start: Expr, row_bytes: Expr) -> Expr:
+    """Load or store a tile, of which rows lie ``row_bytes`` apart."""
+    return T.evaluate(T.call_llvm_intrin("void", instruction, T.Cast("int8", tile), start, row_bytes))
 
 
 @cache
@@ -60,32 +65,12 @@ def register(height: int, depth: int, scope: str) -> str:
             T.evaluate(T.call_llvm_intrin("void", "llvm.x86.ldtilecfg", T.address_of(shape[0])))
             for r in T.unroll(rows):
                 for n in T.unroll(columns):
-                    T.evaluate(
-                        T.call_llvm_intrin(
-                            "void",
-                            _LOAD,
-                            T.Cast("int8", r * 2 + n),
-                            T.address_of(C[r * 16, n, 0]),
-                            T.int64(columns * 64),
-                        )
-                    )
+                    _move(_LOAD, r * 2 + n, T.address_of(C[r * 16, n, 0]), T.int64(columns * 64))
             for k in range(steps // 16):
                 for r in T.unroll(rows):
-                    T.evaluate(
-                        T.call_llvm_intrin(
-                            "void",
-                            _LOAD,
-                            T.Cast("int8", 4 + r),
-                            T.address_of(A[r * 16, k * 64]),
-                            T.Cast("int64", stride),
-                        )
-                    )
+                    _move(_LOAD, 4 + r, T.address_of(A[r * 16, k * 64]), T.Cast("int64", stride))
                 for n in T.unroll(columns):
-                    T.evaluate(
-                        T.call_llvm_intrin(
-                            "void", _LOAD, T.Cast("int8", 6 + n), T.address_of(B[n, k * 16, 0, 0]), T.int64(64)
-                        )
-                    )
+                    _move(_LOAD, 6 + n, T.address_of(B[n, k * 16, 0, 0]), T.int64(64))
                 for r in T.unroll(rows):
                     for n in T.unroll(columns):
                         T.evaluate(
@@ -99,15 +84,7 @@ def register(height: int, depth: int, scope: str) -> str:
                         )
             for r in T.unroll(rows):
                 for n in T.unroll(columns):
-                    T.evaluate(
-                        T.call_llvm_intrin(
-                            "void",
-                            _STORE,
-                            T.Cast("int8", r * 2 + n),
-                            T.address_of(C[r * 16, n, 0]),
-                            T.int64(columns * 64),
-                        )
-                    )
+                    _move(_STORE, r * 2 + n, T.address_of(C[r * 16, n, 0]), T.int64(columns * 64))
             T.evaluate(T.call_llvm_intrin("void", "llvm.x86.tilerelease"))
 
     return register_intrinsic(f"sqc.tiles.{height}.{depth}.{scope}", description, implementation)

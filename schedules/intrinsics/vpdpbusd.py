@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqc.schedules._tvm import T, register_intrinsic
-from sqc.schedules.intrinsics.portable import describe, describe_column
+from sqc.schedules._tvm import Expr, T, register_intrinsic
+from sqc.schedules.intrinsics.frames import describe_column, register_dot
 
 # The 256-bit name is that of both encodings, LLVM takes the one that the target has.
 _NAMES = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
@@ -18,27 +18,12 @@ def register(scope: str, lanes: int) -> str:
 
     One instruction sums ``lanes`` of the sixteen.
     """
-    name, sums, activations, weights = _NAMES[lanes], f"int32x{lanes}", f"uint8x{lanes * 4}", f"int8x{lanes * 4}"
+    name = _NAMES[lanes]
 
-    # LLVM 22 takes the bytes as <64 x i8>; the intrinsic that TVM brings still passes <16 x i32>.
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (4,), "uint8", offset_factor=1, scope=scope)
-        B = T.match_buffer(b, (16, 4), "int8", offset_factor=1)
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:16], A[0:4], B[0:16, 0:4])
-            T.writes(C[0:16])
-            for part in T.unroll(16 // lanes):
-                C[T.ramp(part * lanes, 1, lanes)] = T.call_llvm_pure_intrin(
-                    sums,
-                    T.llvm_lookup_intrinsic_id(name),
-                    C.vload([part * lanes], sums),
-                    T.reinterpret(activations, T.broadcast(T.reinterpret("int32", A.vload([0], "uint8x4")), lanes)),
-                    B.vload([part * lanes, 0], weights),
-                )
+    def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+        return T.call_llvm_pure_intrin(f"int32x{lanes}", T.llvm_lookup_intrinsic_id(name), sums, activations, weights)
 
-    return register_intrinsic(f"sqc.dot.vpdpbusd.{lanes}.{scope}", describe(scope), implementation)
+    return register_dot("vpdpbusd", scope, lanes, 4, "uint8", total)
 
 
 @cache

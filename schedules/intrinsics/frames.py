@@ -1,0 +1,78 @@
+"""What dot product intrinsics have in common: what they compute, and the loop over the parts of sixteen sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqc.schedules._tvm import Expr, Function, T, register_intrinsic
+
+
+def register_dot(
+    name: str, scope: str, lanes: int, depth: int, element: str, total: Callable[[Expr, Expr, Expr], Expr]
+) -> str:
+    """Register the dot product of ``depth`` activations in ``scope`` with s8 weights ``[16][depth]``; returns its name.
+
+    ``total(sums, activations, weights)`` is what ``lanes`` of the sixteen sums become: vectors of s32, of ``depth``
+    activations that repeat, and of the weights. The activations fill 32 bits.
+    """
+    sums, activations = f"int32x{lanes}", f"{element}x{lanes * depth}"
+    few, weights = f"{element}x{depth}", f"int8x{lanes * depth}"
+
+    # LLVM 22 takes bytes as bytes; intrinsics that TVM brings still pass them as <16 x i32>.
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (depth,), element, offset_factor=1, scope=scope)
+        B = T.match_buffer(b, (16, depth), "int8", offset_factor=1)
+        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:16], A[0:depth], B[0:16, 0:depth])
+            T.writes(C[0:16])
+            for part in T.unroll(16 // lanes):
+                C[T.ramp(part * lanes, 1, lanes)] = total(
+                    C.vload([part * lanes], sums),
+                    T.reinterpret(activations, T.broadcast(T.reinterpret("int32", A.vload([0], few)), lanes)),
+                    B.vload([part * lanes, 0], weights),
+                )
+
+    return register_intrinsic(f"sqc.dot.{name}.{lanes}.{scope}", describe(scope, depth, element), implementation)
+
+
+def describe(scope: str, depth: int, element: str) -> Function:
+    """What the dot product of ``depth`` activations in ``scope`` with s8 weights ``[16][depth]`` computes."""
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (depth,), element, offset_factor=1, scope=scope)
+        B = T.match_buffer(b, (16, depth), "int8", offset_factor=1)
+        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:16], A[0:depth], B[0:16, 0:depth])
+            T.writes(C[0:16])
+            for i, k in T.grid(16, depth):
+                with T.sblock("update"):
+                    vi, vk = T.axis.remap("SR", [i, k])
+                    C[vi] = C[vi] + T.Cast("int32", A[vk]) * T.Cast("int32", B[vi, vk])
+
+    return description
+
+
+def describe_column(height: int, step: int, padded: int, lanes: int, element: str, scope: str) -> Function:
+    """What a column of a depthwise convolution computes; see ``register_column``."""
+    span = (height - 1) * step + 1
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(
+            a, (span, 1, lanes), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+        )
+        B = T.match_buffer(b, (lanes, height), element, offset_factor=1, strides=[padded, 1])
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:span, 0:1, 0:lanes], B[0:lanes, 0:height])
+            T.writes(C[0:lanes])
+            for i, k in T.grid(lanes, height):
+                with T.sblock("update"):
+                    vi, vk = T.axis.remap("SR", [i, k])
+                    C[vi] = C[vi] + T.Cast("int32", A[vk * step, 0, vi]) * T.Cast("int32", B[vi, vk])
+
+    return description
