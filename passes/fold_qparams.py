@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -289,18 +289,29 @@ class _Folder:
         name = op.operands[2].name if len(op.operands) == 3 else f"{op.result.name}.bias"
         operands = [x, held, self.constant(folded, name)]
         kind = "qconv2d" if op.kind == "conv2d" else "qfully_connected"
-        name = f"{op.result.name}.sum"
-        acc = self.rewriter.emit(kind, operands, op.attributes, name=name, source=op.source)
         unit = x.type.scale * scales
-        return _Sum((_Term(acc, unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit),))
+        scale = unit.reshape(-1, 1, 1) if op.attributes.get("layout") == "NCHW" else unit
+        return self.accumulators(op, kind, operands, scale, op.attributes)
+
+    def accumulators(
+        self,
+        op: Op,
+        kind: str,
+        operands: Sequence[Value],
+        scale: np.ndarray | np.float64,
+        attributes: Mapping[str, Any],
+    ) -> _Sum:
+        """What an op of ``kind`` in the place of ``op`` sums up, in units of ``scale``."""
+        name = f"{op.result.name}.sum"
+        acc = self.rewriter.emit(kind, operands, attributes, name=name, source=op.source)
+        return _Sum((_Term(acc, scale),))
 
     def matmul(self, op: Op) -> _Form | None:
         a, b = (self.single(operand) for operand in op.operands)
         if a is None or b is None:
             return None
-        name = f"{op.result.name}.sum"
-        acc = self.rewriter.emit("qmatmul", [a, b], op.attributes, name=name, source=op.source)
-        return _Sum((_Term(acc, np.float64(a.type.scale) * np.float64(b.type.scale)),))
+        scale = np.float64(a.type.scale) * np.float64(b.type.scale)
+        return self.accumulators(op, "qmatmul", [a, b], scale, op.attributes)
 
     def recurrence(self, op: Op) -> _Form | None:
         p, weights = self.forms.get(op.operands[0]), self.weights(op.operands[1])
@@ -328,32 +339,35 @@ class _Folder:
 
     def weights(self, value: Value) -> Value | None:
         """The symmetric int8 constant behind ``value``, with one scale or one for each output channel; else None."""
-        op = self.graph.producer(value)
-        if op is None or op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
+        op = self.stored(value)
+        quantization = op.operands[0].type.quantization if op is not None else None
+        if op is None or quantization is None or op.operands[0].type.dtype != "int8":
             return None
-        quantization = op.operands[0].type.quantization
-        symmetric = quantization is not None and quantization.axis in (None, 0) and not any(quantization.zero_point)
-        return op.operands[0] if symmetric and op.operands[0].type.dtype == "int8" else None
+        symmetric = quantization.axis in (None, 0) and not any(quantization.zero_point)
+        return op.operands[0] if symmetric else None
+
+    def stored(self, value: Value) -> Op | None:
+        """The dequantize of a constant that gives ``value``, if there is one."""
+        op = self.graph.producer(value)
+        constant = op is not None and op.kind == "dequantize" and op.operands[0] in self.graph.constants
+        return op if constant else None
 
     def known(self, value: Value) -> np.ndarray | None:
         """The real numbers of a constant, quantized or not; None for any other value."""
         if value in self.graph.constants:
             return self.graph.constants[value]
-        op = self.graph.producer(value)
-        if op is None or op.kind != "dequantize" or op.operands[0] not in self.graph.constants:
-            return None
-        return evaluate_op(op, [self.graph.constants[op.operands[0]]])
+        op = self.stored(value)
+        return None if op is None else evaluate_op(op, [self.graph.constants[op.operands[0]]])
 
     def bias_levels(self, op: Op, unit: np.ndarray) -> np.ndarray | None:
         """The int32 levels of a bias that is stored in units of the accumulators; None for any other."""
-        producer = self.graph.producer(op.operands[2]) if len(op.operands) == 3 else None
-        levels = self.graph.constants.get(producer.operands[0]) if producer is not None else None
-        if producer is None or levels is None or levels.dtype != np.int32:
+        stored = self.stored(op.operands[2]) if len(op.operands) == 3 else None
+        if stored is None or stored.operands[0].type.dtype != "int32":
             return None
-        quantization = producer.operands[0].type.quantization
+        quantization = stored.operands[0].type.quantization
         assert quantization is not None
         exact = (np.array(quantization.scale, np.float32) == unit).all() and not any(quantization.zero_point)
-        return levels if exact else None
+        return self.graph.constants[stored.operands[0]] if exact else None
 
     def clamp(self, op: Op) -> _Form | None:
         form = self.forms.get(op.operands[0])
@@ -459,9 +473,7 @@ class _Folder:
         taps = counted_taps(op, x.type, bool(op.attributes["count_include_pad"]))
         check_sum(op, math.prod(op.integers("kernel")))
         attributes = {name: value for name, value in op.attributes.items() if name != "count_include_pad"}
-        name = f"{op.result.name}.sum"
-        acc = self.rewriter.emit("qsum_pool", [x], attributes, name=name, source=op.source)
-        return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
+        return self.accumulators(op, "qsum_pool", [x], np.float64(x.type.scale) / taps, attributes)
 
     def reduce_mean(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])
@@ -469,9 +481,7 @@ class _Folder:
             return None
         taps = math.prod(x.type.shape[axis] for axis in normalize_axes(op.integers("axes"), x.type.rank))
         check_sum(op, taps)
-        name = f"{op.result.name}.sum"
-        acc = self.rewriter.emit("qreduce_sum", [x], op.attributes, name=name, source=op.source)
-        return _Sum((_Term(acc, np.float64(x.type.scale) / taps),))
+        return self.accumulators(op, "qreduce_sum", [x], np.float64(x.type.scale) / taps, op.attributes)
 
     def interpolate(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])
@@ -483,9 +493,7 @@ class _Folder:
         tables[1::2] = [
             self.constant(array, value.name) for array, value in zip(levels, op.operands[2::2], strict=True)
         ]
-        name = f"{op.result.name}.sum"
-        acc = self.rewriter.emit("qinterpolate", [x, *tables], op.attributes, name=name, source=op.source)
-        return _Sum((_Term(acc, np.float64(x.type.scale) / 2.0**bits),))
+        return self.accumulators(op, "qinterpolate", [x, *tables], np.float64(x.type.scale) / 2.0**bits, op.attributes)
 
     def softmax(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])
