@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from adam import Adam, Arrays
 from onnx import TensorProto, helper, numpy_helper
 
 import sqc
@@ -24,8 +25,6 @@ import sqc
 RATE, WINDOW, HOP = 8000, 256, 128
 STEPS, BANDS, UNITS = 48, 20, 64
 EPOCHS, BATCH, LEARNING_RATE = 30, 64, 4e-3
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,10 @@ def varied(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def train(data: Split, epochs: int = EPOCHS) -> Arrays:
-    """Adam with a learning rate that falls to zero, and gradients of bounded length."""
+    """By Adam, with gradients of bounded length."""
     rng = np.random.default_rng(1)
     parameters = initial(rng)
-    first = {name: np.zeros_like(array) for name, array in parameters.items()}
-    second = {name: np.zeros_like(array) for name, array in parameters.items()}
-    steps = epochs * (len(data.labels) // BATCH)
-    step = 0
+    adam = Adam(parameters, LEARNING_RATE, epochs * (len(data.labels) // BATCH))
     for epoch in range(epochs):
         order = rng.permutation(len(data.labels))
         losses: list[float] = []
@@ -158,13 +154,7 @@ def train(data: Split, epochs: int = EPOCHS) -> Arrays:
             loss, gradient = loss_and_gradient(parameters, varied(data.features[rows], rng), data.labels[rows])
             losses.append(loss)
             length = np.sqrt(sum(float((g * g).sum()) for g in gradient.values()))
-            step += 1
-            rate = LEARNING_RATE * (1 - (step - 1) / steps) * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-            for name, g in gradient.items():
-                g = g / np.float32(max(1.0, length))
-                first[name] += np.float32(0.1) * (g - first[name])
-                second[name] += np.float32(0.001) * (g * g - second[name])
-                parameters[name] -= np.float32(rate) * first[name] / (np.sqrt(second[name]) + np.float32(1e-8))
+            adam.step({name: g / np.float32(max(1.0, length)) for name, g in gradient.items()})
         if (epoch + 1) % 10 == 0:
             print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}")
     return parameters

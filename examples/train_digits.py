@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from adam import Adam, Arrays
 from onnx import TensorProto, helper, numpy_helper
 
 HERE = Path(__file__).parent
@@ -21,8 +22,6 @@ CHANNELS = 32
 EPOCHS = 30
 BATCH = 64
 LEARNING_RATE = 2e-3
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,10 @@ def augmented(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def train(data: Split) -> Arrays:
-    """Adam with a learning rate that falls to zero."""
+    """By Adam, on batches in a new order each time."""
     rng = np.random.default_rng(1)
     parameters = initial(rng)
-    first = {name: np.zeros_like(array) for name, array in parameters.items()}
-    second = {name: np.zeros_like(array) for name, array in parameters.items()}
-    steps = EPOCHS * (len(data.labels) // BATCH)
-    step = 0
+    adam = Adam(parameters, LEARNING_RATE, EPOCHS * (len(data.labels) // BATCH))
     for epoch in range(EPOCHS):
         order = rng.permutation(len(data.labels))
         losses: list[float] = []
@@ -146,12 +142,7 @@ def train(data: Split) -> Arrays:
             rows = order[start : start + BATCH]
             loss, gradient = loss_and_gradient(parameters, augmented(data.images[rows], rng), data.labels[rows])
             losses.append(loss)
-            step += 1
-            rate = LEARNING_RATE * (1 - (step - 1) / steps) * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-            for name, g in gradient.items():
-                first[name] += np.float32(0.1) * (g - first[name])
-                second[name] += np.float32(0.001) * (g * g - second[name])
-                parameters[name] -= np.float32(rate) * first[name] / (np.sqrt(second[name]) + np.float32(1e-8))
+            adam.step(gradient)
         if (epoch + 1) % 10 == 0:
             print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}")
     return parameters
