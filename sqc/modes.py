@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from sqc.errors import CompileError
-from sqc.passes import pipeline
-from sqc.passes.base import Pass
+
+if TYPE_CHECKING:
+    from sqc.passes.base import Pass
 
 Mode: TypeAlias = Literal["static", "dynamic", "dynamic-tensor", "weights-int8", "weights-int4", "weights-float16"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -20,6 +21,8 @@ each row of the input of a layer, ``dynamic-tensor`` for the input as a whole. `
 
 def passes_of(mode: Mode, exclude: frozenset[str]) -> tuple[Pass, ...]:
     """The passes of a mode that needs no calibration, behind those of the float graph. Raises CompileError."""
+    from sqc.passes import pipeline
+
     if mode not in MODES:
         raise CompileError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
     if mode.startswith("weights-"):

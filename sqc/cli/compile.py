@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sqc.errors import CalibrationError, InputError
+from sqc.modes import MODES
 
 if TYPE_CHECKING:
     from sqc.accuracy.mixed import MixedPrecision
@@ -71,7 +72,7 @@ batch_option = click.option(
 @click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
 @click.option(
     "--mode",
-    type=click.Choice(["static", "dynamic", "dynamic-tensor", "weights-int8", "weights-int4", "weights-float16"]),
+    type=click.Choice(MODES),
     default="static",
     show_default=True,
     help="Scales of activations by calibration, or at run time for each row or tensor; or small weights alone.",
