@@ -25,9 +25,9 @@ from run_engine import ENGINES
 from timed_models import NAMES, TimedModel, choose
 
 import sqc
-from sqc.bench.compare import chunks
 from sqc.bench.peers import load_peer
 from sqc.bench.static_model import static_model
+from sqc.pieces import whole_pieces
 
 PEAK_MODELS = "imagenet_mobilenet_v2,resnet50"
 RUN_ENGINE = str(Path(__file__).with_name("run_engine.py"))
@@ -55,7 +55,7 @@ def write_int8(engine: str, model: TimedModel, folder: Path) -> Path:
         return folder / "model.so"
     peer = load_peer(engine)
     feeds = {sqc.import_onnx(model.path).inputs[0].name: model.inputs()}
-    return peer.save(peer.quantize(static_model(model.path, 1), chunks(feeds, 1)), folder)
+    return peer.save(peer.quantize(static_model(model.path, 1), whole_pieces(feeds, 1)), folder)
 
 
 def peaks(model: TimedModel) -> Iterator[Row]:

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 import sqc
-from sqc.bench.compare import SqcRunner, chunks
+from sqc.bench.compare import SqcRunner
 from sqc.bench.peers import Runner, load_peer
 from sqc.bench.static_model import static_model
 from sqc.cli.files import write_json
+from sqc.pieces import whole_pieces
 
 PRESETS = ("sqc fast", "sqc accurate", "sqc best")
 """What users choose from, quickest first."""
@@ -68,7 +69,7 @@ def quantize(engine: str, model: Path, data: Mapping[str, np.ndarray], folder: P
     name, _, method = engine.partition(" ")
     if name != "sqc":
         peer = load_peer(name)
-        quantized = peer.quantize(static_model(model, 1), chunks(data, 1), method)
+        quantized = peer.quantize(static_model(model, 1), whole_pieces(data, 1), method)
         seconds = time.perf_counter() - start
         return Made(peer.save(quantized, folder).name, seconds)
     graph = sqc.import_onnx(model)

@@ -26,12 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from timed_models import NAMES, TimedModel, choose
 
 import sqc
-from sqc.bench.compare import OWN, SAMPLES, Comparison, Rival, chunks, compare
+from sqc.bench.compare import OWN, SAMPLES, Comparison, Rival, compare
 from sqc.bench.limits import Probe
 from sqc.bench.peers import Peer, load_peer
 from sqc.bench.profile import least_seconds
 from sqc.bench.session import rotated
 from sqc.bench.static_model import static_model
+from sqc.pieces import whole_pieces
 from sqc.schedules import Target
 
 SECTION = "speed"
@@ -72,7 +73,7 @@ def measure(
         rivals = []
         for peer in peers:
             say(f"{model.name}, batch {batch}: {peer.name} quantizes")
-            rival = Rival.prepare(peer, content, chunks(calibration, batch))
+            rival = Rival.prepare(peer, content, whole_pieces(calibration, batch))
             rivals.append(rival if batch in float_batches else replace(rival, models={"int8": rival.models["int8"]}))
         samples = rotated(calibration, batch, SAMPLES)
         for _, threads in group:

@@ -24,6 +24,7 @@ from sqc.inspection import OWN_QUANTIZATION, is_quantized, known_nodes
 from sqc.ir import Graph, Value, rebatch
 from sqc.passes import pipeline
 from sqc.passes.insert_quantization import observed_values
+from sqc.pieces import filled_up
 from sqc.probe import load_graph
 
 Batch: TypeAlias = np.ndarray | Mapping[str, np.ndarray]
@@ -114,9 +115,7 @@ class _Probe:
         tensors = {name: inputs[name] for name in self._inputs}
         if self._model is not None:
             # A ragged last chunk is filled up with copies of its last sample, whose results are cut off again.
-            missing = self.samples - count
-            full = {name: np.concatenate([x, *[x[-1:]] * missing]) for name, x in inputs.items()}
-            results = self._model.run(full)
+            results = self._model.run(filled_up(inputs, self.samples - count))
             tensors.update({name: self._first(name, y, count) for name, y in results.items()})
         accumulate(statistics, tensors, count, self._axes)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqc.errors import CompileError
-from sqc.ir import Builder, Graph, Op, Value
+from sqc.ir import Builder, Graph, Op, Value, cut
 from sqc.passes.rounding import CLAMPS, MATRIX, MOVEMENT, place, useful_range
 
 _INTEGER_MATRIX = ("qconv2d", "qfully_connected")
@@ -109,13 +109,14 @@ def match(graph: Graph, quantized: Graph) -> tuple[list[Layer], list[End]]:
     for op in quantized.ops:
         if op.result in stands:
             value = stands[op.result]
-            integer_ops, reads = _between(quantized, op.result, stands.keys() - {op.result})
+            integer = cut(quantized, {op.result.name: op.result}, stands.keys() - {op.result})
+            reads = integer.inputs
             part = _part(graph, value, {stands[read]: read for read in reads if read in stands}, quantized)
             useful, owner = useful_range(graph, value, placement), owners.get(op.result)
-            layers.append(Layer(op.result, value, reads, integer_ops, part, useful, owner))
+            layers.append(Layer(op.result, value, reads, integer.ops, part, useful, owner))
     ends = []
     for name, value, stand, axis in compared_ends(graph, quantized):
-        _, reads = _between(quantized, stand, stands)
+        reads = cut(quantized, {name: stand}, stands).inputs
         part = _part(graph, value, {stands[read]: read for read in reads if read in stands}, quantized)
         ends.append(End(name, stand, axis, part))
     return layers, ends
@@ -155,25 +156,11 @@ def _stands(graph: Graph, quantized: Graph) -> dict[Value, Value]:
     return stands
 
 
-def _between(graph: Graph, result: Value, stops: Collection[Value]) -> tuple[tuple[Op, ...], tuple[Value, ...]]:
-    """The ops that compute ``result`` from ``stops`` and inputs, in order, and which of those they read."""
-    needed = {result: None}
-    ops = []
-    for op in reversed(graph.ops):
-        if op.result in needed and op.result not in stops:
-            ops.append(op)
-            needed.update(dict.fromkeys(op.operands))
-    reads = [value for value in needed if value in stops or value in graph.inputs]
-    return tuple(reversed(ops)), tuple(reads)
-
-
-def _part(graph: Graph, value: Value, stops: Mapping[Value, Value], quantized: Graph) -> Part:
-    """The float ops behind ``value``; ``stops`` maps the values where they start to what stands for them."""
-    ops, reads = _between(graph, value, stops.keys())
+def _part(graph: Graph, value: Value, stands: Mapping[Value, Value], quantized: Graph) -> Part:
+    """The float ops behind ``value``; ``stands`` maps the values where they start to what stands for them."""
     inputs = {value.name: value for value in quantized.inputs}
-    feeds = {read.name: stops[read] if read in stops else inputs[read.name] for read in reads}
-    constants = {c: graph.constants[c] for op in ops for c in op.operands if c in graph.constants}
-    return Part(Graph(graph.name, reads, {value.name: value}, constants, ops), feeds)
+    part = cut(graph, {value.name: value}, stands)
+    return Part(part, {read.name: stands[read] if read in stands else inputs[read.name] for read in part.inputs})
 
 
 def _owners(quantized: Graph, stands: Collection[Value]) -> dict[Value, Value]:

@@ -2,28 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""Scores float[batch, ...] of a batch of inputs [batch, ...]."""
-
-
-def scores(predict: Predict, inputs: np.ndarray, batch: int = 1, limit: int | None = None) -> np.ndarray:
-    """Run ``predict`` over ``inputs`` [n, ...] in batches of exactly ``batch``; the last one is filled up.
-
-    Returns the scores of all n inputs (of the first ``limit``), joined along the first axis.
-    """
-    inputs = inputs[:limit]
-    parts: list[np.ndarray] = []
-    for start in range(0, len(inputs), batch):
-        part = inputs[start : start + batch]
-        missing = batch - len(part)
-        if missing:
-            part = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-        parts.append(np.array(predict(part))[: batch - missing])
-    return np.concatenate(parts)
 
 
 def top1(scores: np.ndarray, labels: np.ndarray) -> float:

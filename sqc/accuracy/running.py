@@ -11,6 +11,7 @@ from sqc.accuracy.layers import End, Layer, Part, integer_parts
 from sqc.codegen.objects import ObjectStore
 from sqc.errors import InputError
 from sqc.ir import Graph, Value
+from sqc.pieces import filled_up
 from sqc.probe import load_graph
 from sqc.runtime import Model
 
@@ -70,8 +71,7 @@ def chunks(inputs: Mapping[str, np.ndarray], size: int) -> Iterator[Chunk]:
     for start in range(0, count, size):
         piece = {name: array[start : start + size] for name, array in inputs.items()}
         here = min(size, count - start)
-        full = {name: np.concatenate([array, *[array[-1:]] * (size - here)]) for name, array in piece.items()}
-        yield Chunk(full, (here, size))
+        yield Chunk(filled_up(piece, size - here), (here, size))
 
 
 class FloatNetwork:

@@ -122,15 +122,6 @@ def compare(
     return Comparison(name, batch, threads, timings, versions, profile)
 
 
-def chunks(arrays: Feeds, batch: int) -> list[dict[str, np.ndarray]]:
-    """Data of n samples an input, cut into pieces of exactly ``batch`` samples; a remainder is left out."""
-    count = min(len(array) for array in arrays.values())
-    return [
-        {name: array[start : start + batch] for name, array in arrays.items()}
-        for start in range(0, count - batch + 1, batch)
-    ]
-
-
 def random_samples(inputs: Sequence[TensorSpec], count: int = SAMPLES) -> list[dict[str, np.ndarray]]:
     """Inputs of standard normal numbers (of small whole ones for integer inputs), always the same."""
     rng = np.random.default_rng(0)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import sqc
-from sqc.bench.compare import Rival, chunks
+from sqc.bench.compare import Rival
 from sqc.bench.peers import Feeds, Peer
 from sqc.bench.static_model import static_model
 from sqc.calibration import DEFAULT_SEARCH, RangesLike
 from sqc.errors import InputError
 from sqc.ir import Graph
+from sqc.pieces import whole_pieces
 from sqc.runtime import Model
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def prepare(
     ``calibration`` holds n samples for each input along the first axis, ``records`` are those of tuning. Raises
     InputError if there is less than a batch, and what the compiler raises.
     """
-    samples = chunks(calibration, batch)
+    samples = whole_pieces(calibration, batch)
     if not samples:
         raise InputError(f"the calibration data hold less than one batch of {batch}")
     with stage("calibrating"):
@@ -76,6 +77,6 @@ def prepare(
 
 def rotated(calibration: Feeds, batch: int, count: int) -> list[dict[str, np.ndarray]]:
     """At most ``count`` batches to time on, spread over the data."""
-    samples = chunks(calibration, batch)
+    samples = whole_pieces(calibration, batch)
     step = max(1, len(samples) // count)
     return samples[::step][:count]

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sqc.errors import CompileError, GraphError
 from sqc.frontend.node import UNIT
-from sqc.ir import Graph, Op, TensorType, Value, rebatch
+from sqc.ir import Graph, Op, TensorType, Value, rebatch, take_name
 from sqc.ops.elementwise import BINARY
 
 OPSET = 17
@@ -76,22 +76,14 @@ class _Export:
 
     def name(self, value: Value) -> str:
         if value not in self.names:
-            self.names[value] = self.unique(value.name)
+            self.names[value] = take_name(value.name, self.taken)
             if value in self.graph.constants:
                 self.initializers[self.names[value]] = self.graph.constants[value]
         return self.names[value]
 
-    def unique(self, name: str) -> str:
-        candidate, i = name, 0
-        while candidate in self.taken:
-            i += 1
-            candidate = f"{name}.{i}"
-        self.taken.add(candidate)
-        return candidate
-
     def array(self, array: np.ndarray, name: str) -> str:
         """A new initializer."""
-        name = self.unique(name)
+        name = take_name(name, self.taken)
         self.initializers[name] = array
         return name
 
@@ -153,7 +145,7 @@ def _dequantize(export: _Export, op: Op) -> None:
 def _lookup(export: _Export, op: Op) -> None:
     """A table as a Gather from 256 levels"""
     x, entries = op.operands
-    index = export.unique(f"{op.result.name}.index")
+    index = take_name(f"{op.result.name}.index", export.taken)
     export.nodes.append(helper.make_node("Cast", [export.name(x)], [index], name=index, to=TensorProto.INT32))
     export.node("Gather", op, index, operands=[entries], axis=0)
 

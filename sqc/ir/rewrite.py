@@ -14,6 +14,16 @@ from sqc.ir.registry import complete_attributes, infer_type
 from sqc.ir.types import Quantization, TensorType, type_of
 
 
+def take_name(name: str, taken: set[str]) -> str:
+    """``name`` if it is free, else ``name.1``, ``name.2`` ...; it is taken from then on."""
+    candidate, i = name, 0
+    while candidate in taken:
+        i += 1
+        candidate = f"{name}.{i}"
+    taken.add(candidate)
+    return candidate
+
+
 class Builder:
     """Builds a graph op by op; infers types, keeps names unique, shares equal constants of equal name."""
 
@@ -28,12 +38,7 @@ class Builder:
 
     def unique(self, name: str) -> str:
         """``name`` if it is free, else ``name.1``, ``name.2`` ..."""
-        candidate, i = name, 0
-        while candidate in self._names:
-            i += 1
-            candidate = f"{name}.{i}"
-        self._names.add(candidate)
-        return candidate
+        return take_name(name, self._names)
 
     def input(self, name: str, type: TensorType) -> Value:
         if name in self._names:

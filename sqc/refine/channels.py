@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from sqc.calibration.channels import ChannelRanges
 from sqc.ir import Graph, rebatch
 from sqc.passes.channels import link_channels
 from sqc.passes.equalize import ChannelExtremes
 from sqc.passes.insert_quantization import observed_values
+from sqc.pieces import whole_pieces
 from sqc.probe import load_graph
-from sqc.refine.replay import batches_of
 
 
 def channel_extremes(
@@ -28,14 +29,12 @@ def channel_extremes(
     if not values:
         return {}
     model = load_graph(replace(graph, outputs={value.name: value for value in values}), target)
-    extremes = {value.name: ChannelExtremes(np.array(np.inf), np.array(-np.inf)) for value in values}
-    for sample in batches_of(graph, inputs):
+    seen: dict[str, ChannelRanges] = {}
+    for sample in whole_pieces(inputs, graph.inputs[0].type.shape[0]):
         tensors = model.run(sample)
         for value in values:
-            others = tuple(axis for axis in range(value.type.rank) if axis != axes[value])
-            low, high = extremes[value.name]
-            array = tensors[value.name]
-            extremes[value.name] = ChannelExtremes(
-                np.minimum(low, array.min(axis=others)), np.maximum(high, array.max(axis=others))
-            )
-    return extremes
+            new = ChannelRanges.of(tensors[value.name], axes[value])
+            seen[value.name] = seen[value.name].merge(new) if value.name in seen else new
+    # In float64, for Equalize divides them.
+    both = {name: (ranges.minima.astype(np.float64), ranges.maxima.astype(np.float64)) for name, ranges in seen.items()}
+    return {name: ChannelExtremes(*extremes) for name, extremes in both.items()}

@@ -16,9 +16,10 @@ from sqc.ir import Graph, Op, Value, rebatch
 from sqc.passes import pipeline
 from sqc.passes.quantize_weights import RoundedLayer, layer_scales, quantizes_weights, weight_settings
 from sqc.passes.rounding import levels_behind
+from sqc.pieces import whole_pieces
 from sqc.probe import load_graph
 from sqc.recipe import Recipe
-from sqc.refine.replay import Replay, batches_of
+from sqc.refine.replay import Replay
 from sqc.refine.rows import Rows
 
 _X = "x"
@@ -85,7 +86,7 @@ def _float_means(
     model = load_graph(replace(graph, outputs={name: values[name] for name in names}), target)
     sums = [np.zeros(taken.outputs) for taken in rows]
     counts = [0] * len(rows)
-    for batch, sample in enumerate(batches_of(graph, inputs)):
+    for batch, sample in enumerate(whole_pieces(inputs, graph.inputs[0].type.shape[0])):
         tensors = model.run(sample)
         for i, (name, taken) in enumerate(zip(names, rows, strict=True)):
             y = taken.outputs_of(tensors[name], batch)

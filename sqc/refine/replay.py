@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sqc.ir import Graph, Value
+from sqc.ir import Graph, Value, cut
+from sqc.pieces import whole_pieces
 from sqc.runtime import Model
 
 Arrays = list[np.ndarray]
 """An array for each batch of inputs."""
-
-
-def batches_of(graph: Graph, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """Samples, one after another along axis 0, in batches of the size that the graph has."""
-    size = graph.inputs[0].type.shape[0]
-    for start in range(0, len(inputs[graph.inputs[0].name]) // size * size, size):
-        yield {value.name: inputs[value.name][start : start + size] for value in graph.inputs}
-
-
-def cut(graph: Graph, outputs: Mapping[str, Value], known: Collection[Value]) -> Graph:
-    """The part of a graph that computes ``outputs`` from inputs and from ``known`` values, which become inputs."""
-    needed = set(outputs.values())
-    ops = []
-    for op in reversed(graph.ops):
-        if op.result in needed and op.result not in known:
-            ops.append(op)
-            needed.update(op.operands)
-    inputs = tuple(value for value in graph.values() if value in needed and (value in graph.inputs or value in known))
-    constants = {value: array for value, array in graph.constants.items() if value in needed}
-    return Graph(graph.name, inputs, dict(outputs), constants, tuple(reversed(ops)))
 
 
 class Replay:
@@ -50,7 +31,7 @@ class Replay:
     ) -> None:
         self._compiles = compiles
         self._arrays: dict[Value, Arrays] = {value: [] for value in graph.inputs}
-        for batch in batches_of(graph, inputs):
+        for batch in whole_pieces(inputs, graph.inputs[0].type.shape[0]):
             for value in graph.inputs:
                 self._arrays[value].append(batch[value.name])
         self.batches = len(self._arrays[graph.inputs[0]])

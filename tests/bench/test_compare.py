@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
-import pytest
 
-from sqc.bench.compare import Comparison, Rival, SqcRunner, chunks, compare, random_samples
+from sqc.bench.compare import Comparison, Rival, SqcRunner, compare, random_samples
 from sqc.bench.measure import Timing
 from sqc.bench.peers import Feeds, Runner
 from sqc.runtime import Model, StepTime, TensorSpec
@@ -92,13 +91,6 @@ def test_sqc_runner_calls_the_model() -> None:
     runner.bind([{"x": x}, {"x": x * 5}])
     runner.step(1)
     np.testing.assert_array_equal(runner.outputs()["y"], x * 10)
-
-
-@pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 5), (2, [2, 2]), (5, [5]), (6, [])])
-def test_chunks(batch: int, sizes: list[int]) -> None:
-    data = np.arange(10).reshape(5, 2)
-    pieces = chunks({"x": data}, batch)
-    assert [len(piece["x"]) for piece in pieces] == sizes
 
 
 def test_random_samples_are_always_the_same() -> None:
