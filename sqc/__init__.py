@@ -15,6 +15,9 @@ NUMBER_RULES = 1
 """Version of the number contract (sqc/NUMERICS.md) that compiled models follow."""
 
 if TYPE_CHECKING:
+    from sqc.accuracy.blame import blame as blame
+    from sqc.accuracy.compare import compare as compare
+    from sqc.accuracy.mixed import compile_within as compile_within
     from sqc.calibrating import calibrate as calibrate
     from sqc.calibration import Calibration as Calibration
     from sqc.calibration import Ranges as Ranges
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
 _LAZY = {
     "Calibration": "sqc.calibration",
     "Ranges": "sqc.calibration",
+    "blame": "sqc.accuracy.blame",
     "calibrate": "sqc.calibrating",
+    "compare": "sqc.accuracy.compare",
     "compile": "sqc.compiler",
+    "compile_within": "sqc.accuracy.mixed",
     "export_qdq": "sqc.quantizing",
     "import_onnx": "sqc.frontend",
     "load": "sqc.runtime",

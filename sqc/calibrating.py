@@ -18,7 +18,6 @@ from sqc.calibration import (
     digest_of,
     digested,
 )
-from sqc.codegen.build import Progress
 from sqc.errors import CalibrationError
 from sqc.inspection import OWN_QUANTIZATION, is_quantized, known_nodes
 from sqc.ir import Graph, Value, rebatch
@@ -26,6 +25,7 @@ from sqc.passes import pipeline
 from sqc.passes.insert_quantization import observed_values
 from sqc.pieces import filled_up
 from sqc.probe import load_graph
+from sqc.progress import Progress
 
 Batch: TypeAlias = np.ndarray | Mapping[str, np.ndarray]
 
@@ -80,7 +80,7 @@ def calibrate(
             part.inputs = part.inputs.merge(Reservoir.of(samples, keep))
             digests += [digest for digest, _ in samples]
             if progress:
-                progress(statistics.samples + part.samples, total)
+                progress(statistics.samples + part.samples, total, "calibrating")
         if part.samples:
             statistics = statistics.merge(part.as_batch(number, digest_of(digests)))
     return Calibration(statistics)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
-from sqc.codegen.build import Build, Constants, Progress, build_program
+from sqc.codegen.build import Build, Constants, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
 from sqc.errors import CompileError
@@ -21,6 +21,7 @@ from sqc.modes import Mode
 from sqc.ops.samples import samples_are_independent
 from sqc.passes import pipeline
 from sqc.passes.base import Notes
+from sqc.progress import Progress
 from sqc.quantizing import AfterPass, quantize
 from sqc.recipe import DEFAULT_PRESET, Preset
 from sqc.report import Report, report_of, work_by_result

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from sqc.calibrating import calibrate
 from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
-from sqc.codegen.build import Progress
 from sqc.errors import CalibrationError, CompileError
 from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
 from sqc.ir import Graph
@@ -19,6 +19,7 @@ from sqc.passes.base import Notes, Pass
 from sqc.passes.choose_parameters import choose_parameters
 from sqc.passes.equalize import Equalize
 from sqc.passes.quantize_weights import RoundedLayer
+from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
 from sqc.refine import channel_extremes, refine_layers
 
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     import onnx
 
 AfterPass: TypeAlias = Callable[[Pass, Graph], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """An integer graph, and the float graph that it approximates value by value.
+
+    ``float_graph`` is the model after its float passes, with channels scaled where a preset scales them; ``graph``
+    itself for a model that brings its own quantization.
+    """
+
+    float_graph: Graph
+    graph: Graph
 
 
 def quantize(
@@ -47,30 +60,57 @@ def quantize(
     calibration, and none of what follows but ``exclude``. ``preset`` is how much is done to stay near the float model:
     ``fast`` rounds each number by itself, ``accurate`` corrects biases, ``best`` also evens out channels and rounds
     weights adaptively; or a :class:`sqc.Recipe`. The last two run the model on the inputs that the calibration keeps,
-    compiled for ``target``; ``progress`` then counts layers. How fast a compiled model runs does not depend on the
-    preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and names,
-    see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model that
-    brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes neither a
-    calibration nor ``exclude``.
+    compiled for ``target``; ``progress`` then counts samples and layers. How fast a compiled model runs does not depend
+    on the preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and
+    names, see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model
+    that brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes
+    neither a calibration nor ``exclude``.
 
     Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
     missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
     quantized model does not take.
     """
-    recipe = recipe_of(preset)
-    notes = Notes() if notes is None else notes
-    exclude = known_nodes(graph, exclude)
     if mode != "static":
         if calibration is not None or is_quantized(graph):
             raise CompileError(f"mode {mode} takes a float model and no calibration")
-        steps = (*pipeline.FLOAT, *passes_of(mode, exclude))
+        steps = (*pipeline.FLOAT, *passes_of(mode, known_nodes(graph, exclude)))
         return pipeline.run(steps, graph, notes, after=after)
+    return quantize_beside_float(
+        graph,
+        calibration,
+        preset=preset,
+        ranges=ranges,
+        exclude=exclude,
+        target=target,
+        notes=notes,
+        after=after,
+        progress=progress,
+    ).graph
+
+
+def quantize_beside_float(
+    graph: Graph,
+    calibration: Calibration | None = None,
+    *,
+    preset: Preset = DEFAULT_PRESET,
+    ranges: RangesLike = DEFAULT_SEARCH,
+    exclude: Iterable[str] = (),
+    target: str = "native",
+    notes: Notes | None = None,
+    after: AfterPass | None = None,
+    progress: Progress | None = None,
+) -> Quantized:
+    """What :func:`quantize` gives in the mode ``static``, with the float graph to hold it against. Raises like it."""
+    recipe = recipe_of(preset)
+    notes = Notes() if notes is None else notes
+    exclude = known_nodes(graph, exclude)
     if is_quantized(graph):
         if calibration is not None or exclude:
             raise CompileError(OWN_QUANTIZATION)
         if is_folded(graph):
-            return graph
-        return pipeline.run((*pipeline.FLOAT, *pipeline.STORED), graph, notes, after=after)
+            return Quantized(graph, graph)
+        graph = pipeline.run((*pipeline.FLOAT, *pipeline.STORED), graph, notes, after=after)
+        return Quantized(graph, graph)
     if calibration is None:
         raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
@@ -80,12 +120,13 @@ def quantize(
         equalize = Equalize(channel_extremes(graph, inputs, target))
         graph = pipeline.run((equalize,), graph, notes, after=after)
         if notes.of(equalize.name):  # other ranges than those that were calibrated
-            calibration = calibrate(graph, [inputs], exclude=exclude, target=target)
+            calibration = calibrate(graph, [inputs], exclude=exclude, target=target, progress=progress)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     rounded: Mapping[str, RoundedLayer] = {}
     if recipe.refines:
         rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
-    return pipeline.run(pipeline.quantization(qparams, exclude, ranges, rounded), graph, notes, after=after)
+    passes = pipeline.quantization(qparams, exclude, ranges, rounded)
+    return Quantized(graph, pipeline.run(passes, graph, notes, after=after))
 
 
 def export_qdq(graph: Graph) -> onnx.ModelProto:

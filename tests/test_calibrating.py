@@ -102,7 +102,7 @@ def test_a_calibration_keeps_samples_of_its_inputs(graph: Graph, calibration: sq
 
 def test_calibration_reports_its_progress(graph: Graph) -> None:
     seen: list[tuple[int, int]] = []
-    sqc.calibrate(graph, [images(9), images(2)], progress=lambda done, total: seen.append((done, total)))
+    sqc.calibrate(graph, [images(9), images(2)], progress=lambda done, total, _: seen.append((done, total)))
     assert seen[-1] == (11, 11)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 

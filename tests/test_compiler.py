@@ -277,7 +277,7 @@ def test_passes_and_kernels_are_shown_as_they_go(graph: Graph, calibration: sqc.
         graph,
         calibration,
         after=lambda step, _: passes.append(step.name),
-        progress=lambda done, total: kernels.append((done, total)),
+        progress=lambda done, total, _: kernels.append((done, total)),
     )
     assert passes.index("layout-nhwc") < passes.index("quantize-weights") < passes.index("fuse-requantize")
     assert kernels[0][0] == 0

@@ -16,9 +16,9 @@ from sqc.accuracy.running import named
 from sqc.accuracy.weights import ChannelWeights, channel_weights
 from sqc.accuracy.yardstick import decibels
 from sqc.calibration import Histogram
-from sqc.codegen.build import Progress
 from sqc.ir import Graph
 from sqc.passes import pipeline
+from sqc.progress import Progress
 
 SAMPLES = 64
 MENDED = 3
@@ -125,9 +125,10 @@ def blame(
 ) -> BlameReport:
     """Rank the layers of a quantized graph by what their noise does to the network's outputs.
 
-    ``graph`` is the float graph that ``quantized`` was made from. ``inputs`` are arrays [samples, ...] of which the
-    first ``samples`` are used. With ``requantize`` the gain of excluding the ``mended`` worst layers, one at a time,
-    is measured. ``progress`` counts chunks of samples.
+    ``graph`` is the float graph that ``quantized`` was made from; for a preset that evens out channels take both from
+    :func:`sqc.quantizing.quantize_beside_float`, lest scaled channels pass for noise. ``inputs`` are arrays [samples,
+    ...] of which the first ``samples`` are used. With ``requantize`` the gain of excluding the ``mended`` worst layers,
+    one at a time, is measured. ``progress`` counts chunks of samples.
 
     Where an output is a softmax, its operand counts. Raises CompileError if the graphs do not belong together,
     InputError for data that do not fit.

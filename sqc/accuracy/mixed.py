@@ -16,8 +16,8 @@ from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
 from sqc.compiler import CompiledModel, compile
 from sqc.errors import InputError
 from sqc.ir import Graph
-from sqc.passes import pipeline
-from sqc.quantizing import quantize
+from sqc.quantizing import quantize_beside_float
+from sqc.recipe import DEFAULT_PRESET, Preset
 
 if TYPE_CHECKING:
     from sqc.tuning.records import Records
@@ -86,6 +86,7 @@ def compile_within(
     metric: Metric | None = None,
     target: str = "native",
     batch: int | Sequence[int] = 1,
+    preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     records: Records | None = None,
@@ -120,6 +121,7 @@ def compile_within(
             calibration,
             target=target,
             batch=batch,
+            preset=preset,
             ranges=ranges,
             exclude=always | nodes,
             records=records,
@@ -136,9 +138,9 @@ def compile_within(
     ranking: tuple[Candidate, ...] = ()
     chosen: list[Candidate] = []
     if drop([]) > max_drop:
-        quantized = quantize(graph, calibration, ranges=ranges, exclude=always)
+        both = quantize_beside_float(graph, calibration, preset=preset, ranges=ranges, exclude=always, target=target)
         ranked_on = {name: array[:RANKING_SAMPLES] for name, array in inputs.items()}
-        ranking = rank(measure(pipeline.run(pipeline.FLOAT, graph), quantized, ranked_on, target))
+        ranking = rank(measure(both.float_graph, both.graph, ranked_on, target))
         chosen = _fewest(ranking, lambda candidates: drop(candidates) <= max_drop)
     nodes = frozenset(node for candidate in chosen for node in candidate.nodes)
     compiled = build(nodes)

@@ -17,9 +17,9 @@ from sqc.accuracy.layers import Layer, compared_ends, match
 from sqc.accuracy.running import Chunk, FloatNetwork, IntegerNetwork, chunks, real, rounded, samples_at_once
 from sqc.accuracy.yardstick import Yardstick
 from sqc.calibration import Histogram
-from sqc.codegen.build import Progress
 from sqc.ir import Graph, Value, rebatch
 from sqc.probe import load_graph
+from sqc.progress import Progress
 
 
 @dataclass
@@ -110,7 +110,7 @@ def measure(
     for index, chunk in enumerate(parts):
         _measure(result, network, integer, index, chunk)
         if progress:
-            progress(index + 1, len(parts))
+            progress(index + 1, len(parts), "measuring layers")
     return result
 
 

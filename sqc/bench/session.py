@@ -18,6 +18,7 @@ from sqc.calibration import DEFAULT_SEARCH, RangesLike
 from sqc.errors import InputError
 from sqc.ir import Graph
 from sqc.pieces import whole_pieces
+from sqc.recipe import DEFAULT_PRESET, Preset
 from sqc.runtime import Model
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def prepare(
     *,
     batch: int = 1,
     target: str = "native",
+    preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     records: Records | None = None,
     with_float: bool = False,
@@ -61,7 +63,9 @@ def prepare(
     with stage("calibrating"):
         ranges_seen = sqc.calibrate(graph, [calibration], target=target)
     with stage("compiling"):
-        model = sqc.compile(graph, ranges_seen, target=target, batch=batch, ranges=ranges, records=records).load()
+        model = sqc.compile(
+            graph, ranges_seen, target=target, batch=batch, preset=preset, ranges=ranges, records=records
+        ).load()
     own: dict[str, Model] = {}
     if with_float:
         with stage("compiling in float"):

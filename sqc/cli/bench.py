@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT, ranges_option
+from sqc.cli.compile import INPUT, OUTPUT, preset_option, ranges_option
 from sqc.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqc.bench.compare import Comparison
     from sqc.bench.limits import Limits
     from sqc.bench.session import Session
+    from sqc.recipe import Recipe
     from sqc.runtime import Model
 
 TOP_STEPS = 12
@@ -31,6 +32,7 @@ TOP_STEPS = 12
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of every engine.")
 @click.option("--batch", type=click.IntRange(1), help="Samples in one run; default: 1, or a library's first.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
+@preset_option
 @ranges_option
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, for compiling an .onnx MODEL.")
 @click.option("--seconds", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Time for each engine.")
@@ -49,6 +51,7 @@ def command(
     threads: int,
     batch: int | None,
     target: str,
+    preset: Recipe,
     ranges: tuple[str, ...],
     records: Path | None,
     seconds: float,
@@ -91,14 +94,15 @@ def command(
             peers,
             batch=batch,
             target=target,
+            preset=preset,
             ranges=rules,
             records=files.read_records(records),
             with_float=with_float,
             stage=ui.status,
         )
-    elif peers or with_float or calibration_data or records:
+    elif peers or with_float or calibration_data or records or preset.needs_inputs:
         raise InputError(
-            "--against, --float, --calibration-data and --records need the .onnx model, not a compiled library"
+            "--against, --float, --calibration-data, --preset and --records need the .onnx model, not a library"
         )
     else:
         session = Session(sqc.load(model))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT, ranges_option
+from sqc.cli.compile import INPUT, OUTPUT, preset_option, ranges_option
 from sqc.errors import InputError
 
 if TYPE_CHECKING:
     from sqc.ir import Graph
+    from sqc.recipe import Recipe
 
 SHOWN = 20
 
@@ -24,6 +25,7 @@ SHOWN = 20
 @click.option("--eval-data", type=INPUT, required=True, help="Inputs to measure on: like the calibration data.")
 @click.option("--samples", type=click.IntRange(1), default=64, show_default=True, help="Of these, the first so many.")
 @click.option("--mend", type=click.IntRange(0), default=3, show_default=True, help="Measure so many exclusions.")
+@preset_option
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
@@ -38,6 +40,7 @@ def command(
     eval_data: Path,
     samples: int,
     mend: int,
+    preset: Recipe,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     target: str,
@@ -46,30 +49,37 @@ def command(
     json_path: Path | None,
 ) -> None:
     """Rank the layers of MODEL (.onnx, or a float graph as text) by what quantizing them does to its outputs."""
-    import sqc
     from sqc.accuracy.blame import blame
     from sqc.accuracy.tables import blame_page, blame_table
     from sqc.cli import files, ui
     from sqc.cli.compile import make_calibration, parse_ranges
+    from sqc.quantizing import Quantized, quantize_beside_float
 
     graph = files.read_model(model)
     rules = parse_ranges(ranges)
     data = files.read_arrays(eval_data, [value.name for value in graph.inputs])
     if quantized is not None:
-        if calibration_data or saved or exclude or ranges:
-            raise InputError("--quantized takes the graph as it is: leave calibration, --ranges and --exclude out")
-        integer, requantize = files.read_model(quantized), None
+        if calibration_data or saved or exclude or ranges or preset.needs_inputs:
+            raise InputError(
+                "--quantized takes the graph as it is: leave calibration, --preset, --ranges and --exclude out"
+            )
+        beside, requantize = Quantized(graph, files.read_model(quantized)), None
     else:
         calibration = make_calibration(graph, calibration_data, saved, exclude)
 
-        def requantize(more: frozenset[str]) -> Graph:
-            return sqc.quantize(graph, calibration, ranges=rules, exclude={*exclude, *more})
+        def quantize(more: frozenset[str]) -> Quantized:
+            return quantize_beside_float(
+                graph, calibration, preset=preset, ranges=rules, exclude={*exclude, *more}, target=target
+            )
 
-        integer = requantize(frozenset())
-    with ui.progress("measuring layers") as move:
+        def requantize(more: frozenset[str]) -> Graph:
+            return quantize(more).graph
+
+        beside = quantize(frozenset())
+    with ui.progress() as move:
         report = blame(
-            graph,
-            integer,
+            beside.float_graph,
+            beside.graph,
             data,
             requantize=requantize,
             mended=mend,

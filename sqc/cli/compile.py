@@ -18,11 +18,25 @@ if TYPE_CHECKING:
     from sqc.ir import Graph
     from sqc.modes import Mode
     from sqc.passes.base import Pass
+    from sqc.recipe import Recipe
 
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
 
+def _recipe(_ctx: click.Context, _param: click.Parameter, name: str) -> Recipe:
+    from sqc.recipe import recipe_of
+
+    return recipe_of(name)
+
+
+preset_option = click.option(
+    "--preset",
+    default="fast",
+    show_default=True,
+    callback=_recipe,
+    help="How near to float: fast, accurate or best.",
+)
 ranges_option = click.option(
     "--ranges",
     multiple=True,
@@ -69,7 +83,7 @@ batch_option = click.option(
     help="An instruction set, or this machine's; of several, loading picks the best.",
 )
 @batch_option
-@click.option("--preset", default="fast", show_default=True, help="How near to float: fast, accurate or best.")
+@preset_option
 @click.option(
     "--mode",
     type=click.Choice(MODES),
@@ -94,7 +108,7 @@ def command(
     output: Path | None,
     target: str,
     batch: tuple[int, ...],
-    preset: str,
+    preset: Recipe,
     mode: Mode,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -112,12 +126,10 @@ def command(
     from sqc.cli.mixed import Goal, meet, print_mixed
     from sqc.cli.report import print_report
     from sqc.inspection import is_quantized
-    from sqc.recipe import recipe_of
     from sqc.schedules import Target
 
     output = output or model.with_suffix(".so")
     rules = parse_ranges(ranges)
-    recipe = recipe_of(preset)
     Target.parse_several(target)
     printer = PassPrinter(print_after)
     graph = files.read_model(model)
@@ -127,7 +139,7 @@ def command(
         if as_float or is_quantized(graph):
             raise InputError("--max-drop chooses what stays in float: give a float model, and leave --float out")
         goal = Goal(max_drop, eval_data, labels)
-        calibration, mixed = meet(goal, graph, calibration_data, saved, target, batch, rules, exclude, records)
+        calibration, mixed = meet(goal, graph, calibration_data, saved, target, batch, preset, rules, exclude, records)
         exclude = (*exclude, *mixed.exclude)
     elif eval_data or labels:
         raise InputError("--eval-data and --labels judge --max-drop: give that too")
@@ -139,13 +151,13 @@ def command(
         why = "--float needs none" if as_float else f"{model} is quantized already"
         why = why if mode == "static" else f"--mode {mode} needs none"
         raise InputError(f"calibration was given, but {why}: leave it out")
-    with ui.progress("compiling kernels") as move:
+    with ui.progress() as move:
         compiled = sqc.compile(
             graph,
             calibration,
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
-            preset=recipe,
+            preset=preset,
             mode=mode,
             ranges=rules,
             exclude=exclude,
@@ -185,7 +197,7 @@ def new_calibration(graph: Graph, data: Path, **options: Any) -> Calibration:
     from sqc.cli import files, ui
 
     batches = files.calibration_batches(data, graph)
-    with ui.progress("calibrating") as move:
+    with ui.progress() as move:
         return sqc.calibrate(graph, batches, progress=move, **options)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT, ranges_option
+from sqc.cli.compile import INPUT, OUTPUT, preset_option, ranges_option
+
+if TYPE_CHECKING:
+    from sqc.recipe import Recipe
 
 
 @click.command(short_help="Write the quantized model as QDQ ONNX.")
@@ -14,6 +18,7 @@ from sqc.cli.compile import INPUT, OUTPUT, ranges_option
 @click.option("--calibration-data", type=INPUT, help="An .npz with one array an input, by name; or an .npy.")
 @click.option("--calibration", "saved", type=INPUT, help="A calibration that `sqc calibrate` saved.")
 @click.option("-o", "--output", type=OUTPUT, help="The file to write; default: MODEL with the suffix .qdq.onnx.")
+@preset_option
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 def command(
@@ -21,6 +26,7 @@ def command(
     calibration_data: Path | None,
     saved: Path | None,
     output: Path | None,
+    preset: Recipe,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> None:
@@ -34,7 +40,7 @@ def command(
     rules = parse_ranges(ranges)
     graph = files.read_model(model)
     calibration = None if is_quantized(graph) else make_calibration(graph, calibration_data, saved, exclude)
-    exported = sqc.export_qdq(sqc.quantize(graph, calibration, ranges=rules, exclude=exclude))
+    exported = sqc.export_qdq(sqc.quantize(graph, calibration, preset=preset, ranges=rules, exclude=exclude))
     with files.replacing(output) as temporary:
         temporary.write_bytes(exported.SerializeToString(deterministic=True))
     ui.say(f"wrote {output} ({ui.kilobytes(output.stat().st_size)})")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sqc.accuracy.mixed import MixedPrecision
     from sqc.calibration import Calibration, Ranges
     from sqc.ir import Graph
+    from sqc.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ def meet(
     saved: Path | None,
     target: str,
     batch: tuple[int, ...],
+    preset: Recipe,
     ranges: Ranges,
     exclude: tuple[str, ...],
     records: Path | None,
@@ -50,7 +52,7 @@ def meet(
         )
     else:
         rest, judging = hold_back(graph, files.read_arrays(calibration_data, names))
-        with ui.progress("calibrating") as move:
+        with ui.progress() as move:
             calibration = sqc.calibrate(graph, files.batches(rest, graph), exclude=exclude, progress=move)
     with ui.status("searching for the layers to leave in float"):
         mixed = compile_within(
@@ -61,6 +63,7 @@ def meet(
             labels=files.read_labels(goal.labels) if goal.labels else None,
             target=target,
             batch=batch[0] if len(batch) == 1 else batch,
+            preset=preset,
             ranges=ranges,
             exclude=exclude,
             records=files.read_records(records),

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqc.cli.compile import INPUT, OUTPUT, batch_option, ranges_option
+from sqc.cli.compile import INPUT, OUTPUT, batch_option, preset_option, ranges_option
 from sqc.errors import InputError
 
 if TYPE_CHECKING:
+    from sqc.recipe import Recipe
     from sqc.tuning import Tuning
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -38,6 +39,7 @@ def duration(_ctx: click.Context, _param: click.Parameter, text: str | None) -> 
 @click.option("--threads", type=click.IntRange(1), multiple=True, default=(1,), help="Threads to tune for; repeatable.")
 @batch_option
 @click.option("--target", default="native", show_default=True, help="An instruction set, or this machine's.")
+@preset_option
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
 @click.option("--candidates", type=click.IntRange(2), help="Tiles to try for an op, at most; default: 24.")
@@ -53,6 +55,7 @@ def command(
     threads: tuple[int, ...],
     batch: tuple[int, ...],
     target: str,
+    preset: Recipe,
     ranges: tuple[str, ...],
     exclude: tuple[str, ...],
     candidates: int | None,
@@ -78,7 +81,7 @@ def command(
     rules = parse_ranges(ranges)
     graph = files.read_model(model)
     calibration = None if is_quantized(graph) else make_calibration(graph, calibration_data, saved, exclude)
-    with ui.progress("tuning") as move:
+    with ui.progress() as move:
         tuning = sqc.tune(
             graph,
             calibration,
@@ -88,6 +91,7 @@ def command(
             threads=threads,
             candidates=candidates or CANDIDATES,
             time_budget=time_budget,
+            preset=preset,
             ranges=rules,
             exclude=exclude,
             tracker=rpc_tracker,

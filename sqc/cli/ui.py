@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sqc.page import Table as Content
+    from sqc.progress import Progress as Move
 
 PIPE_WIDTH = 200
 
@@ -57,11 +58,8 @@ def show(content: Content) -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr (nothing if that is no terminal), moved by ``(done, total)``; total 0 is unknown.
-
-    A third argument says what is being worked on.
-    """
+def progress() -> Iterator[Move]:
+    """A progress bar on stderr (nothing if that is no terminal), and what moves it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     terminal = console(stderr=True)
@@ -69,10 +67,10 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=terminal, disable=not terminal.is_terminal, redirect_stdout=False) as bar:
         tasks: list[TaskID] = []
 
-        def move(done: int, total: int, part: str = "") -> None:
+        def move(done: int, total: int, what: str) -> None:
             if not tasks:
-                tasks.append(bar.add_task(title, total=None))
-            bar.update(tasks[0], completed=done, total=total or None, description=f"{title} {part}".rstrip())
+                tasks.append(bar.add_task(what, total=None))
+            bar.update(tasks[0], completed=done, total=total or None, description=what)
 
         yield move
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,13 +16,11 @@ from sqc.codegen.objects import ObjectStore
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
 from sqc.codegen.views import Views, views_of
 from sqc.ir import Builder, Graph, Op, Value
+from sqc.progress import Progress
 from sqc.schedules import Kernel, Target, lower
 
 if TYPE_CHECKING:
     from sqc.schedules.microkernel import Tile
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
 
 _objects: dict[str, bytes] = {}
 """Objects compiled by this process, by the key of their kernel."""
@@ -65,13 +63,13 @@ class Build:
         missing = {symbol(kernel): kernel for kernel in kernels if symbol(kernel) not in self.objects}
         for done, (name, kernel) in enumerate(missing.items()):
             if progress:
-                progress(done, len(missing))
+                progress(done, len(missing), "compiling kernels")
             if kernel.key not in _objects:
                 _objects[kernel.key] = self.store.object(kernel, name)
             self.objects[name] = _objects[kernel.key]
         self.store.trim()
         if progress:
-            progress(len(missing), len(missing))
+            progress(len(missing), len(missing), "compiling kernels")
 
     def plan(self, programs: Iterable[Program], model: str, **description: Any) -> Plan:
         """The plan of a library with these programs; ``description`` tells more about the ``model``."""

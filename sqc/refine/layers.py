@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from sqc.passes.quantize_weights import RoundedLayer, layer_scales, quantizes_we
 from sqc.passes.rounding import levels_behind
 from sqc.pieces import whole_pieces
 from sqc.probe import load_graph
+from sqc.progress import Progress
 from sqc.recipe import Recipe
 from sqc.refine.replay import Replay
 from sqc.refine.rows import Rows
@@ -34,7 +35,7 @@ def refine_layers(
     exclude: Collection[str] = frozenset(),
     *,
     target: str = "native",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, RoundedLayer]:
     """Levels, scales and bias of each layer that the passes of ``pipeline.quantization`` quantize, by its result.
 
@@ -51,6 +52,8 @@ def refine_layers(
     single = rebatch(graph, 1) if graph.dynamic_batch else graph
     marked = pipeline.run(pipeline.rounding(qparams, exclude, ranges), single)
     layers = [op for op in marked.ops if quantizes_weights(marked, op, exclude)]
+    if not layers:
+        return {}
     chosen: dict[str, RoundedLayer] = {}
     replay = Replay(
         marked,
@@ -67,7 +70,7 @@ def refine_layers(
             sums.add(taken.inputs(tensors[_X], batch))
         chosen[op.result.name] = _refine(marked, op, sums.moments(), mean, weight_settings(op, ranges), recipe)
         if progress:
-            progress(i + 1, len(layers))
+            progress(i + 1, len(layers), "refining layers")
     return chosen
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from sqc.errors import CompileError
 from sqc.ir import Graph, Op, TensorType
 from sqc.lowering import lower
 from sqc.ops.cost import multiply_accumulates
+from sqc.progress import Progress
+from sqc.recipe import DEFAULT_PRESET, Preset
 from sqc.runtime import Model, load_bytes
 from sqc.schedules import Target, Tunable
 from sqc.schedules import lower as lower_op
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
     from sqc.schedules.microkernel import Tile
 
 PROFILE_ROUNDS = 15
-
-Progress: TypeAlias = Callable[[int, int, str], None]
-"""Called with the candidates done, all there are, and the op they belong to."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,7 @@ def tune(
     threads: int | Sequence[int] = 1,
     candidates: int = CANDIDATES,
     time_budget: float | None = None,
+    preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
     tracker: str | None = None,
@@ -110,7 +110,7 @@ def tune(
     ``time_budget`` seconds are over. Whatever is known is in the file at once: a killed run goes on from there, and so
     does one that Ctrl-C ended, which returns what it found. ``tracker`` (HOST:PORT) and ``key`` name a tracker of TVM's
     RPC and its servers, on which kernels are then measured instead of here; tuned and untuned model are not compared
-    as wholes then.
+    as wholes then. ``progress`` counts candidates.
 
     Raises RecordsError, TuningError if nothing can be measured, and what :func:`sqc.compile` raises.
     """
@@ -119,7 +119,7 @@ def tune(
     _check_runs_here(chosen, tracker)
     counts = _counts(threads)
     book = Records(records)
-    variants = fused_variants(graph, calibration, batch=batch, ranges=ranges, exclude=exclude)
+    variants = fused_variants(graph, calibration, batch=batch, preset=preset, ranges=ranges, exclude=exclude)
     tuner = _Tuner(book, chosen, counts, variants, candidates, progress)
     interrupted = False
     whole: list[WholeModel] = []
@@ -256,7 +256,7 @@ class _Tuner:
             def tried(done: int, _total: int, before: int = before, workload: _Workload = workload) -> None:
                 workload.tried = done
                 if self.progress:
-                    self.progress(before + done, total, workload.name)
+                    self.progress(before + done, total, f"tuning {workload.name}")
 
             workload.choice = search(
                 workload.task,

@@ -17,6 +17,7 @@ from sqc.accuracy.running import levels, real
 from sqc.accuracy.tables import blame_page, blame_table
 from sqc.errors import CompileError, InputError
 from sqc.ir import evaluate
+from sqc.quantizing import quantize_beside_float
 from tests.accuracy.conftest import Case, case
 
 
@@ -107,6 +108,32 @@ def test_a_concatenation_owns_its_range(report: BlameReport) -> None:
 def test_the_same_data_give_the_same_figures(first: Case, report: BlameReport) -> None:
     again = blame(first.graph, first.quantized, first.inputs, mended=0)
     assert [row.output_snr for row in again.layers] == [row.output_snr for row in report.layers]
+
+
+def test_scaled_channels_are_no_noise() -> None:
+    """A layer whose channels a preset scales is held against the float layer with the same factors."""
+    random = np.random.default_rng(0)
+    builder = sqc.ir.Builder("scaled", dynamic_batch=True)
+    x = builder.input("x", sqc.ir.TensorType((1, 6, 6, 4), "float32"))
+    for name, shape, groups in (("dense", (8, 4, 1, 1), 1), ("depthwise", (8, 1, 3, 3), 8)):
+        weights = random.normal(0, 1, shape) * (2.0 ** -np.arange(8.0).reshape(8, 1, 1, 1) if groups == 1 else 1.0)
+        w = builder.constant(weights.astype(np.float32), f"{name}_w")
+        x = builder.emit("conv2d", [x, w], {"layout": "NHWC", "groups": groups}, name=f"{name}_y", source=name)
+        x = builder.emit("relu", [x], name=f"{name}_relu", source=name)
+    builder.outputs = {"y": x}
+    graph = builder.finish()
+    inputs = random.normal(size=(32, 6, 6, 4)).astype(np.float32)
+    calibration = sqc.calibrate(graph, [inputs])
+    both = quantize_beside_float(graph, calibration, preset=sqc.Recipe(equalize=True))
+    assert both.graph == sqc.quantize(graph, calibration, preset=sqc.Recipe(equalize=True))
+    sample = {"x": inputs[:1]}
+    np.testing.assert_allclose(both.float_graph.run(sample)["y"], graph.run(sample)["y"], rtol=1e-4, atol=1e-6)
+
+    def dense(beside: sqc.ir.Graph) -> float:
+        layers = sqc.blame(beside, both.graph, inputs).layers
+        return next(layer.own_snr for layer in layers if layer.node == "dense")
+
+    assert dense(both.float_graph) > 30.0 > 10.0 > dense(graph)
 
 
 def test_a_float_graph_is_refused(first: Case) -> None:

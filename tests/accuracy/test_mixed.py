@@ -66,6 +66,16 @@ def test_a_goal_that_all_layers_in_float_meet(first: Case) -> None:
     assert nothing.drop <= 0.0 and nothing.compiled.report.int8_share == 0.0
 
 
+@pytest.mark.parametrize("preset", ["accurate", "best"])
+@pytest.mark.parametrize("goal", [0.0, 0.5])
+def test_presets_that_refine(first: Case, mixed: MixedPrecision, preset: str, goal: float) -> None:
+    """What is left in int8 is refined; that may be nothing."""
+    refined = compile_within(first.graph, first.calibration, goal, first.inputs, metric=closeness, preset=preset)
+    assert refined.drop <= goal and refined.int8_drop < mixed.int8_drop
+    expected = sqc.compile(first.graph, first.calibration, preset=preset, exclude=refined.exclude)
+    assert refined.compiled.library == expected.library
+
+
 def test_labels_count_where_they_are_given(first: Case) -> None:
     scores = predict(sqc.compile(first.graph, first.calibration).load(), {"x": first.inputs})["y"]
     labels = scores.argmax(axis=1)  # int8 is right everywhere

@@ -20,7 +20,8 @@ def labels(tmp_path: Path) -> Path:
 def test_blame(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> None:
     data = ["--calibration-data", calibration_file, "--eval-data", calibration_file]
     html, figures = tmp_path / "page.html", tmp_path / "blame.json"
-    result = sqc("blame", DIGITS, *data, "--samples", 8, "--mend", 1, "--html", html, "--json", figures)
+    options = ["--samples", 8, "--mend", 1, "--preset", "accurate"]
+    result = sqc("blame", DIGITS, *data, *options, "--html", html, "--json", figures)
     assert result.exit_code == 0, result.output
     report = json.loads(figures.read_text())
     assert report["samples"] == 8
@@ -40,8 +41,9 @@ def test_blame_of_a_quantized_graph(sqc: Sqc, calibration_file: Path, tmp_path: 
     given = ["blame", DIGITS, "--quantized", tmp_path / "int8.sqc", "--eval-data", calibration_file]
     result = sqc(*given)
     assert result.exit_code == 0 and "conv1" in result.output, result.output
-    refused = sqc(*given, "--calibration-data", calibration_file)
-    assert refused.exit_code == 1 and "as it is" in refused.output
+    for option in (["--calibration-data", calibration_file], ["--preset", "best"]):
+        refused = sqc(*given, *option)
+        assert refused.exit_code == 1 and "as it is" in refused.output
 
 
 def test_compare(sqc: Sqc, calibration_file: Path, labels: Path, tmp_path: Path) -> None:
@@ -53,6 +55,20 @@ def test_compare(sqc: Sqc, calibration_file: Path, labels: Path, tmp_path: Path)
     assert 0 <= output["top1"] <= 1 and f"{output['float_top1']:.2%}" in result.output
 
 
+def test_presets_are_nearer_to_float(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> None:
+    """Blame and compare measure what the preset gives, on the inputs that it was fitted to."""
+    data = ["--calibration-data", calibration_file, "--eval-data", calibration_file, "--json", tmp_path / "c.json"]
+    found: dict[str, list[float]] = {"blame": [], "compare": []}
+    for preset in ("fast", "best"):
+        for command, ratios in found.items():
+            result = sqc(command, DIGITS, *data, "--preset", preset, *(["--mend", 0] if command == "blame" else []))
+            assert result.exit_code == 0, result.output
+            figures = json.loads((tmp_path / "c.json").read_text())
+            ratios.append(figures["output_snr"] if command == "blame" else figures["outputs"][0]["snr"])
+    for fast, best in found.values():
+        assert best > fast
+
+
 def test_labels_must_be_integers(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.zeros(16))
     data = ["--calibration-data", calibration_file, "--eval-data", calibration_file]
@@ -62,7 +78,7 @@ def test_labels_must_be_integers(sqc: Sqc, calibration_file: Path, tmp_path: Pat
 
 def test_compile_within_a_goal(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> None:
     data = ["--calibration-data", calibration_file, "-o", tmp_path / "m.so"]
-    result = sqc("compile", DIGITS, *data, "--max-drop", 100, "--json", tmp_path / "m.json")
+    result = sqc("compile", DIGITS, *data, "--max-drop", 100, "--preset", "accurate", "--json", tmp_path / "m.json")
     assert result.exit_code == 0, result.output
     assert "all layers in int8 meet the goal" in result.output and "4 samples" in result.output
     assert json.loads((tmp_path / "m.json").read_text())["mixed_precision"]["exclude"] == []

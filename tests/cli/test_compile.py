@@ -75,6 +75,8 @@ def test_bench(sqc: Sqc, library: Path, tmp_path: Path) -> None:
     assert figures["batch"] == 4
     assert figures["timings"]["sqc int8"]["median_ms"] > 0
     assert figures["profile"]
+    refused = sqc("bench", library, "--preset", "best")
+    assert refused.exit_code == 1 and "need the .onnx model" in refused.output
     result = sqc("bench", library, "--batch", 3)
     assert (result.exit_code, result.output) == (1, "Error: the library was compiled for batch 1, 4, not 3\n")
 
@@ -131,7 +133,7 @@ def test_bench_html_needs_matplotlib(sqc: Sqc, library: Path, tmp_path: Path, mo
 def test_bench_beside_another_engine(sqc: Sqc, calibration_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", exc_type=ImportError)
     output = tmp_path / "out.json"
-    data = ("--calibration-data", calibration_file, "--against", "onnxruntime", "--float")
+    data = ("--calibration-data", calibration_file, "--against", "onnxruntime", "--float", "--preset", "accurate")
     result = sqc("bench", DIGITS, *data, "--seconds", 0.02, "--rounds", 2, "--json", output)
     assert result.exit_code == 0, result.output
     ratios = json.loads(output.read_text())["sqc_time_over_peer"]

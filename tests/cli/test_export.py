@@ -18,6 +18,9 @@ def test_command(sqc: Sqc, tmp_path: Path, calibration_file: Path) -> None:
     first = output.read_bytes()
     assert sqc("export", DIGITS, "--calibration-data", calibration_file, "-o", output).exit_code == 0
     assert output.read_bytes() == first
+    options = ["--preset", "accurate", "-o", output]
+    assert sqc("export", DIGITS, "--calibration-data", calibration_file, *options).exit_code == 0
+    assert output.read_bytes() != first
     compiled = sqc("compile", output, "--require-int8", "-o", tmp_path / "digits.so")
     assert compiled.exit_code == 0, compiled.output
     again = sqc("compile", output, "--calibration-data", calibration_file)

@@ -128,9 +128,12 @@ def test_a_model_of_fixed_batch() -> None:
 
 
 def test_progress_counts_layers(graph: Graph, calibration: sqc.Calibration) -> None:
-    seen: list[tuple[int, int]] = []
-    sqc.quantize(graph, calibration, preset="best", progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 4) for i in range(1, 5)]
+    seen: list[tuple[int, int, str]] = []
+    sqc.quantize(graph, calibration, preset="best", progress=lambda *step: seen.append(step))
+    assert [step for step in seen if step[2] != "calibrating"] == [(i, 4, "refining layers") for i in range(1, 5)]
+    seen.clear()
+    sqc.compile(graph, calibration, preset="best", progress=lambda *step: seen.append(step))
+    assert [*dict.fromkeys(what for _, _, what in seen)] == ["calibrating", "refining layers", "compiling kernels"]
 
 
 def test_excluded_layers_stay_in_float(graph: Graph, calibration: sqc.Calibration) -> None:
@@ -138,6 +141,13 @@ def test_excluded_layers_stay_in_float(graph: Graph, calibration: sqc.Calibratio
     kinds = [op.kind for op in quantized.ops if op.source == "conv2d.1"]
     assert "conv2d" in kinds
     assert "qconv2d" not in kinds
+
+
+def test_nothing_to_refine(graph: Graph, calibration: sqc.Calibration) -> None:
+    layers = [op.source for op in graph.ops if op.kind in ("conv2d", "fully_connected")]
+    fast, best = (sqc.quantize(graph, calibration, preset=name, exclude=layers) for name in ("fast", "best"))
+    x = images(2, 1)
+    np.testing.assert_allclose(scores(best, x), scores(fast, x), atol=0.1)
 
 
 def test_what_cannot_be_done(graph: Graph, calibration: sqc.Calibration) -> None:

@@ -143,7 +143,9 @@ def test_a_killed_search_goes_on(path: Path) -> None:
 def test_command(sqc_command: Sqc, calibration_file: Path, path: Path, tmp_path: Path) -> None:  # noqa: F811
     common = DIGITS, "--calibration-data", calibration_file
     arguments = (*common, "--records", path, "--candidates", 2)
-    result = sqc_command("tune", *arguments, "--time-budget", "1s", "--json", tmp_path / "tuning.json")
+    result = sqc_command(
+        "tune", *arguments, "--time-budget", "1s", "--preset", "accurate", "--json", tmp_path / "tuning.json"
+    )
     assert result.exit_code == 0, result.output
     assert "untuned us" in result.output and (tmp_path / "tuning.json").exists()
     result = sqc_command("tune", *arguments)
