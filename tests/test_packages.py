@@ -1,9 +1,11 @@
-"""Every folder with modules is a package that gets installed."""
+"""Every folder with modules is a package that gets installed, and all names that `sqc` promises are there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import sqc
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,3 +18,7 @@ def test_every_package_is_installed() -> None:
     }
     names = {".".join(("sqc", *folder.parts) if folder.parts[0] != "sqc" else folder.parts) for folder in folders}
     assert set(listed) == names
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(callable(getattr(sqc, name)) for name in sqc.__all__ if name not in ("NUMBER_RULES", "__version__"))

@@ -143,8 +143,9 @@ def test_excluded_layers_stay_in_float(graph: Graph, calibration: sqc.Calibratio
     assert "qconv2d" not in kinds
 
 
-def test_nothing_to_refine(graph: Graph, calibration: sqc.Calibration) -> None:
+def test_nothing_to_refine(graph: Graph) -> None:
     layers = [op.source for op in graph.ops if op.kind in ("conv2d", "fully_connected")]
+    calibration = sqc.calibrate(graph, [images(64)], exclude=layers)
     fast, best = (sqc.quantize(graph, calibration, preset=name, exclude=layers) for name in ("fast", "best"))
     x = images(2, 1)
     np.testing.assert_allclose(scores(best, x), scores(fast, x), atol=0.1)
