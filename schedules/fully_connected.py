@@ -15,6 +15,7 @@ from sqc.schedules.indexed_product import IndexedProduct, list_groups, lists_pay
 from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
+from sqc.schedules.packed_product import PackedProduct, fits_packed
 from sqc.schedules.target import Target
 from sqc.schedules.tile_product import COLUMNS, ROWS, TileProduct
 
@@ -35,7 +36,7 @@ class MatrixProduct:
     def tiles(self, target: Target) -> list[Tile]:
         from sqc.schedules.tiling import matrix_tiles
 
-        return matrix_tiles(self, target)
+        return matrix_tiles(self, dot(target), target)
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
@@ -116,13 +117,18 @@ def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: in
     known = pattern.constants.get(w)
     depth = used_depth(known, stride, dot(target).depth)
 
-    problem: MatrixProduct | TileProduct | IndexedProduct = MatrixProduct(rows, columns, depth, stride, epilogue)
+    problem: MatrixProduct | TileProduct | IndexedProduct | PackedProduct = MatrixProduct(
+        rows, columns, depth, stride, epilogue
+    )
     if target.isa == "amx" and rows >= ROWS and columns >= COLUMNS:
         problem = TileProduct(rows, columns, depth, stride, epilogue)
     elif known is not None:
         groups = list_groups(known.reshape(columns, stride)[:, :depth], target)[0].shape[1]
-        if lists_pay(groups, depth, target):
+        packs = fits_packed(known)
+        if lists_pay(groups, depth, target, packs):
             problem = IndexedProduct(rows, columns, stride, groups, epilogue)
+        elif packs:
+            problem = PackedProduct(rows, columns, depth, stride, epilogue)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [

@@ -84,9 +84,9 @@ class IndexedProduct:
         return [starts, weights]
 
 
-def lists_pay(groups: int, depth: int, target: Target) -> bool:
-    """Whether lists of ``groups`` are quicker than all ``depth`` activations in order."""
-    most = 1.2 if listed_dot(target).saturates else 0.85
+def lists_pay(groups: int, depth: int, target: Target, packs: bool) -> bool:
+    """Whether lists of ``groups`` are quicker than all ``depth`` in order, whose weights may be packed in four bits."""
+    most = 0.5 if packs else 1.2 if listed_dot(target).saturates else 0.85
     return depth >= GROUP and groups * GROUP <= most * depth
 
 

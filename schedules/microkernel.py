@@ -97,11 +97,12 @@ def schedule_tiles(
     loops = sch.get_loops(acc)
     spatial = len(sch.get(out).iter_vars)
     *lead, m, o = loops[:spatial]
-    *reductions, j = loops[spatial:]
+    inner = 2 if dot.packed else 1
+    reductions, products = loops[spatial:-inner], loops[-inner:]
     steps = math.prod(sch.get(loop).extent.value for loop in reductions)
     block, row_tile, row = sch.split(m, [None, tile.block // tile.rows, tile.rows])
     part, column_tile, vector, lane = sch.split(o, [tile.parts, None, tile.vectors, LANES])
-    sch.reorder(*lead, block, part, column_tile, row_tile, *reductions, row, vector, lane, j)
+    sch.reorder(*lead, block, part, column_tile, row_tile, *reductions, row, vector, lane, *products)
     task = sch.fuse(*lead, block, part)
     sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
@@ -120,7 +121,7 @@ def schedule_tiles(
     sch.tensorize(lane, dot.register(stage or "global"))
     func = sch.mod["main"]
     if tile.block // tile.rows <= PREFETCH_TILES:
-        func = func.with_attr(PANEL_BYTES, steps * tile.columns * dot.depth)
+        func = func.with_attr(PANEL_BYTES, steps * tile.columns * dot.weight_bytes)
     return func
 
 

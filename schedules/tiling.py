@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise, column_taps, shared_rows
@@ -18,6 +18,7 @@ from sqc.schedules.indexed_product import IndexedProduct
 from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot
 from sqc.schedules.matmul import Product
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
+from sqc.schedules.packed_product import PackedProduct
 from sqc.schedules.target import Target
 
 THREADS = (2, 4, 8)
@@ -129,7 +130,7 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
     around = costs.tile + accumulators * per_vector + (costs.address * tile.rows if scattered else 0.0)
     cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, product, scattered=scattered) + around)
     step_bytes = product.depth * (2 if product.widens else 1)
-    panel = work.steps * tile.columns * product.depth
+    panel = work.steps * tile.columns * product.weight_bytes
     if panel > FIRST_CACHE:
         # Every tile reads its panel again, in order, so that much of it comes in time.
         cycles += column_tiles * row_tiles * panel * costs.weights / 3
@@ -161,6 +162,9 @@ def spread(tasks: int, cycles: float) -> float:
 def step_cycles(tile: Tile, target: Target, product: Dot, *, scattered: bool) -> float:
     """Cycles of one step of the inner loop; ``scattered`` rows need an address each."""
     rows, vectors = tile.rows, tile.vectors
+    if product.packed:
+        unpacked = replace(product, depth=product.depth // 2, packed=False)
+        return 2 * step_cycles(tile, target, unpacked, scattered=scattered) + 0.5 * vectors * LANES / product.lanes
     if product.saturates:
         return max(3 * rows * vectors * (LANES // product.lanes) / 3, 3.0)
     if target.isa == "avx2":
@@ -190,9 +194,8 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
                 yield rows, vectors
 
 
-def matrix_tiles(problem: MatrixProduct, target: Target) -> list[Tile]:
+def matrix_tiles(problem: MatrixProduct | PackedProduct, product: Dot, target: Target) -> list[Tile]:
     """The tiles of a matrix product, the best by estimate first."""
-    product = dot(target)
     depth = round_up(problem.depth, product.depth)
     staged = product.widens or depth != problem.depth
     row_bytes = depth * (2 if product.widens else 1) if staged else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Literal
@@ -19,17 +19,24 @@ class Dot:
 
     One intrinsic multiplies ``depth`` neighbouring activations with the weights ``[LANES][depth]`` and adds the sums
     to ``LANES`` accumulators, ``lanes`` with one instruction. Activations are of type ``element``: where that is not u8
-    they must be widened first.
+    they must be widened first. ``packed`` weights have four bits, two in a byte.
     """
 
     name: str
     lanes: int
     depth: int
     element: Literal["uint8", "int16"]
+    packed: bool = False
 
     def register(self, scope: str) -> str:
         """Register the intrinsic for activations in a buffer of ``scope``; returns the name for ``tensorize``."""
-        return str(_family(self.name).register(scope, self.lanes))
+        options = (True,) if self.packed else ()
+        return str(_family(self.name).register(scope, self.lanes, *options))
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights of one accumulator take."""
+        return self.depth // 2 if self.packed else self.depth
 
     @property
     def saturates(self) -> bool:
@@ -52,6 +59,11 @@ def listed_dot(target: Target) -> Dot:
     """The dot product of products over lists of groups: without VNNI, one whose weights must not saturate 16 bits."""
     name, lanes = _instruction(target), target.vector_bytes // 4
     return Dot("pmaddubsw" if name == "pmaddwd" else name, lanes, 4, "uint8")
+
+
+def packed_dot(target: Target) -> Dot:
+    """The dot product of weights of four bits: sums of two products are far from saturating 16 bits."""
+    return replace(listed_dot(target), depth=8, packed=True)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,58 @@ def register_dot(
     return register_intrinsic(f"sqc.dot.{name}.{lanes}.{scope}", describe(scope, depth, element), implementation)
 
 
+def register_packed_dot(name: str, scope: str, lanes: int, total: Callable[[Expr, Expr, Expr], Expr]) -> str:
+    """Register the dot product of eight u8 activations in ``scope`` with packed weights; returns its name.
+
+    Bytes ``[16][4]`` hold weights of four bits, plus 8: the low halves those of the first four activations, the high
+    halves those of the others. ``total`` is that of :func:`register_dot` for four activations.
+    """
+    sums, activations, bytes = f"int32x{lanes}", f"uint8x{lanes * 4}", lanes * 4
+
+    def weights(halves: Expr) -> Expr:
+        return T.reinterpret(f"int8x{bytes}", halves) - T.broadcast(T.int8(8), bytes)
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (8,), "uint8", offset_factor=1, scope=scope)
+        B = T.match_buffer(b, (16, 4), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:16], A[0:8], B[0:16, 0:4])
+            T.writes(C[0:16])
+            for i, h, k in T.grid(16, 2, 4):
+                with T.sblock("update"):
+                    vi, vh, vk = T.axis.remap("SRR", [i, h, k])
+                    C[vi] = C[vi] + T.Cast("int32", A[vh * 4 + vk]) * (
+                        T.bitwise_and(T.shift_right(T.Cast("int32", B[vi, vk]), vh * 4), 15) - 8
+                    )
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (8,), "uint8", offset_factor=1, scope=scope)
+        B = T.match_buffer(b, (16, 4), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:16], A[0:8], B[0:16, 0:4])
+            T.writes(C[0:16])
+            for part in T.unroll(16 // lanes):
+                C[T.ramp(part * lanes, 1, lanes)] = total(
+                    total(
+                        C.vload([part * lanes], sums),
+                        T.reinterpret(activations, T.broadcast(T.reinterpret("int32", A.vload([0], "uint8x4")), lanes)),
+                        weights(
+                            T.bitwise_and(B.vload([part * lanes, 0], f"uint8x{bytes}"), T.broadcast(T.uint8(15), bytes))
+                        ),
+                    ),
+                    T.reinterpret(activations, T.broadcast(T.reinterpret("int32", A.vload([4], "uint8x4")), lanes)),
+                    weights(
+                        T.shift_right(B.vload([part * lanes, 0], f"uint8x{bytes}"), T.broadcast(T.uint8(4), bytes))
+                    ),
+                )
+
+    return register_intrinsic(f"sqc.packed_dot.{name}.{lanes}.{scope}", description, implementation)
+
+
 def describe(scope: str, depth: int, element: str) -> Function:
     """What the dot product of ``depth`` activations in ``scope`` with s8 weights ``[16][depth]`` computes."""
 

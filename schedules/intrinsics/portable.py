@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqc.schedules._tvm import T, register_intrinsic
-from sqc.schedules.intrinsics.frames import describe, describe_column
+from sqc.schedules._tvm import Expr, T, register_intrinsic
+from sqc.schedules.intrinsics.frames import describe_column, register_dot, register_packed_dot
 
 
 @cache
-def register(scope: str, lanes: int) -> str:
-    """Register the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]``; returns its name."""
+def register(scope: str, lanes: int, packed: bool = False) -> str:
+    """Register the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]``; returns its name.
+
+    With ``packed`` it is that of eight activations with weights of four bits.
+    """
     assert lanes == 16
 
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (4,), "uint8", offset_factor=1, scope=scope)
-        B = T.match_buffer(b, (16, 4), "int8", offset_factor=1)
-        C = T.match_buffer(c, (16,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:16], A[0:4], B[0:16, 0:4])
-            T.writes(C[0:16])
-            for k in T.unroll(4):
-                # Byte k of each 32-bit group of weights, sign-extended by two shifts.
-                C[T.ramp(0, 1, 16)] = C.vload([0], "int32x16") + T.broadcast(T.Cast("int32", A[k]), 16) * (
-                    T.shift_right(
-                        T.shift_left(
-                            T.reinterpret("int32x16", B.vload([0, 0], "int8x64")), T.broadcast(24 - 8 * k, 16)
-                        ),
-                        T.broadcast(24, 16),
-                    )
-                )
+    def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+        x, w = (T.reinterpret("int32x16", bytes) for bytes in (activations, weights))
+        for k in range(4):
+            # Byte k of each group of 32 bits: without a sign by a mask, with one by two shifts.
+            activation = T.bitwise_and(T.shift_right(x, T.broadcast(8 * k, 16)), T.broadcast(255, 16))
+            weight = T.shift_right(T.shift_left(w, T.broadcast(24 - 8 * k, 16)), T.broadcast(24, 16))
+            sums = sums + activation * weight
+        return sums
 
-    return register_intrinsic(f"sqc.dot.portable.{scope}", describe(scope, 4, "uint8"), implementation)
+    if packed:
+        return register_packed_dot("portable", scope, lanes, total)
+    return register_dot("portable", scope, lanes, 4, "uint8", total)
 
 
 @cache

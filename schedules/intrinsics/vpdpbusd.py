@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from sqc.schedules._tvm import Expr, T, register_intrinsic
-from sqc.schedules.intrinsics.frames import describe_column, register_dot
+from sqc.schedules.intrinsics.frames import describe_column, register_dot, register_packed_dot
 
 # The 256-bit name is that of both encodings, LLVM takes the one that the target has.
 _NAMES = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
@@ -13,16 +13,19 @@ _NAMES = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
 
 
 @cache
-def register(scope: str, lanes: int) -> str:
+def register(scope: str, lanes: int, packed: bool = False) -> str:
     """Register the dot product of four u8 activations in ``scope`` with s8 weights ``[16][4]``; returns its name.
 
-    One instruction sums ``lanes`` of the sixteen.
+    One instruction sums ``lanes`` of the sixteen. With ``packed`` it is that of eight activations with weights of four
+    bits.
     """
     name = _NAMES[lanes]
 
     def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
         return T.call_llvm_pure_intrin(f"int32x{lanes}", T.llvm_lookup_intrinsic_id(name), sums, activations, weights)
 
+    if packed:
+        return register_packed_dot("vpdpbusd", scope, lanes, total)
     return register_dot("vpdpbusd", scope, lanes, 4, "uint8", total)
 
 

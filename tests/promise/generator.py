@@ -412,6 +412,8 @@ class Generator:
             return
         x = self.draw.one(self.vectors)
         w, bias, spread = self.draw.weights((self.draw.channels(), x.type.shape[1]))
+        if self.draw.chance(0.25):  # four bits
+            w, spread = w >> 4, spread / 16
         operands = [x, self.constant(w, "w"), self.constant(bias, "b")]
         acc = self.builder.emit("qfully_connected", operands, name=self.name("dense"))
         same = [v for v in self.vectors if v.type.shape == acc.type.shape]

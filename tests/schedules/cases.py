@@ -36,6 +36,10 @@ class Case:
     def s8(self, *shape: int) -> Value:
         return self.value(self.rng.integers(-127, 128, shape).astype(np.int8))
 
+    def s4(self, *shape: int) -> Value:
+        """Weights that four bits hold, among them the least and the largest."""
+        return self.value(self.rng.integers(-8, 8, shape).astype(np.int8))
+
     def bias(self, n: int) -> Value:
         return self.value(self.rng.integers(-5000, 5000, n).astype(np.int32))
 

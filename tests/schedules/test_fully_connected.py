@@ -6,6 +6,7 @@ import pytest
 
 from sqc.schedules import Kernel, Target, lower
 from sqc.schedules.fully_connected import MatrixProduct
+from sqc.schedules.packed_product import PackedProduct
 from tests.schedules.cases import Case, check
 from tests.targets import TARGETS
 
@@ -32,7 +33,7 @@ def test_inputs_that_only_fill_up_are_left_out(target: str, depth: int, used: in
     case.requantize(acc, 9000 * max(1, used) ** 0.5)
     check(case, target)
     problem = lower(case.op(), Target.parse(target), case.arrays).problem
-    assert isinstance(problem, MatrixProduct)
+    assert isinstance(problem, MatrixProduct if used else PackedProduct)
     assert used <= problem.depth < max(used, 1) + 4 and problem.stride == depth
 
 

@@ -23,6 +23,13 @@ def product() -> Case:
     return case
 
 
+def packed_product() -> Case:
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(37, 21), case.s4(80, 21), case.bias(80))
+    case.requantize(acc, 3e3)
+    return case
+
+
 def convolution() -> Case:
     case = Case()
     x = case.u8(2, 9, 11, 20)
@@ -43,7 +50,7 @@ def depthwise(channels: int = 96) -> Case:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [product, convolution, depthwise], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", [product, packed_product, convolution, depthwise], ids=lambda build: build.__name__)
 @pytest.mark.parametrize("target", TARGETS)
 def test_any_tile_gives_the_same_bits(target: str, build: Callable[[], Case]) -> None:
     case = build()
