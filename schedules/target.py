@@ -74,6 +74,12 @@ class Target:
         return tuple(sorted(targets.values(), key=lambda t: (get_args(Isa).index(t.isa), -len(t.cpu_features))))
 
     @staticmethod
+    def here(names: str) -> Target:
+        """The quickest target of a list that runs on this machine, or else the quickest. Raises CompileError."""
+        targets = Target.parse_several(names)
+        return next((target for target in targets if target.runs_here()), targets[0])
+
+    @staticmethod
     def names() -> tuple[str, ...]:
         """All targets that can be named, besides ``native``."""
         return tuple(sorted(_TARGETS))

@@ -103,9 +103,10 @@ def compile(
     from sqc.tuning.records import tuned_tiles
 
     targets = Target.parse_several(target)
-    here = next((chosen for chosen in targets if chosen.runs_here()), targets[0])
     notes = Notes()
-    graph = _quantized(graph, calibration, mode, preset, ranges, exclude, here.name, notes, after, progress)
+    graph = _quantized(
+        graph, calibration, mode, preset, ranges, exclude, Target.here(target).name, notes, after, progress
+    )
     if require_int8:
         check_int8(graph, notes)
     pairs = surviving_pairs(graph, notes)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqc.accuracy.candidates import Candidate, fewest, nodes_of, rank, rank_weights
+from sqc.accuracy.four_bits import bound_by_memory, with_four_bits
 from sqc.accuracy.metrics import agreement, top1
 from sqc.accuracy.noise import Noise, measure
 from sqc.accuracy.running import named, predict
-from sqc.bench.measure import interleave
-from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
+from sqc.bench.measure import Step, interleave
+from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
 from sqc.compiler import CompiledModel, compile
 from sqc.errors import InputError
-from sqc.ir import Graph
-from sqc.quantizing import quantize_beside_float
+from sqc.ir import Graph, rebatch
+from sqc.passes import pipeline
+from sqc.quantizing import quantize, quantize_beside_float
 from sqc.recipe import DEFAULT_PRESET, Preset
+from sqc.runtime import Model
+from sqc.schedules import Target
 
 if TYPE_CHECKING:
     from sqc.tuning.records import Records
@@ -33,47 +38,66 @@ HELD_BACK = 4
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Nodes that go to float together, and their part in the noise at the outputs, by which they are tried."""
+class Choice:
+    """Nodes in float, and nodes whose weights have four bits."""
 
-    nodes: tuple[str, ...]
-    damage: float
+    exclude: frozenset[str] = frozenset()
+    four_bits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What the network loses with these nodes in float, in points of the metric."""
+    """What the network loses with some nodes in float, and some with weights of four bits, in points of the metric."""
 
     exclude: tuple[str, ...]
+    four_bits: tuple[str, ...]
     drop: float
 
 
 @dataclass(frozen=True)
-class MixedPrecision:
-    """The outcome: ``compiled`` with the nodes ``exclude`` in float.
+class Outcome:
+    """What a choice loses against float, in points; seconds of a run on one thread; bytes of the library."""
 
-    ``drop`` is what it loses against float, ``int8_drop`` what the model with all layers in int8 loses, both in points
-    of the metric on ``samples`` samples; ``trials`` are all that was tried, in order. ``seconds`` and ``int8_seconds``
-    are the times of one run on one thread, mixed and all-int8, measured in turns. ``ranking`` holds the layers by
-    damage.
+    drop: float
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MixedPrecision:
+    """The outcome: ``compiled`` with the nodes ``exclude`` in float, and weights of four bits at ``four_bits``.
+
+    ``ranges`` are those that give it these weights. ``mixed`` is what that costs, ``eight_bits`` what it costs with the
+    same nodes in float and all other weights in eight bits, ``int8`` with all layers in eight bits. They are measured
+    in turns, for the best target that runs here. Losses are in points of the metric on ``samples`` samples; ``trials``
+    are all that was tried, in order. ``ranking`` holds the layers by the damage that float takes away,
+    ``four_bit_ranking`` those bound by memory by the damage that four bits do; they are empty where none had to be
+    chosen.
     """
 
     compiled: CompiledModel
     exclude: tuple[str, ...]
+    four_bits: tuple[str, ...]
+    ranges: Ranges
     goal: float
-    drop: float
-    int8_drop: float
     samples: int
-    seconds: float
-    int8_seconds: float
+    mixed: Outcome
+    eight_bits: Outcome
+    int8: Outcome
     ranking: tuple[Candidate, ...]
+    four_bit_ranking: tuple[Candidate, ...]
     trials: tuple[Trial, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON, without the compiled model."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "compiled"}
-        plain.update({name: [asdict(item) for item in plain[name]] for name in ("ranking", "trials")})
+        """As plain data for JSON, without the compiled model and its ranges."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("compiled", "ranges")]
+        plain = {name: getattr(self, name) for name in names}
+        plain.update({name: asdict(plain[name]) for name in ("mixed", "eight_bits", "int8")})
+        plain.update({name: [asdict(item) for item in plain[name]] for name in _LISTS})
         return plain
+
+
+_LISTS = ("ranking", "four_bit_ranking", "trials")
 
 
 def compile_within(
@@ -100,7 +124,9 @@ def compile_within(
 
     Layers are ranked by what their noise does to the outputs (see `sqc.accuracy.noise`). The search halves the number
     of the worst layers that go to float until it is the least that meets the goal, then takes back single ones, the
-    least harmful first, as long as the goal holds. It is deterministic.
+    least harmful first, as long as the goal holds. Then the weights of fully connected layers that are bound by memory
+    get four bits (see `sqc.accuracy.four_bits`), but for the fewest that the goal needs in eight, searched in the same
+    way. It is deterministic.
 
     Raises InputError for data or labels that do not fit, or a goal that is no number of at least zero.
     """
@@ -111,51 +137,71 @@ def compile_within(
     if labels is not None and len(labels) != samples:
         raise InputError(f"there are {len(labels)} labels for {samples} samples")
     score = metric or (_agreement if labels is None else _top1(labels))
-    always = frozenset(exclude)
-    reference = predict(compile(graph, target=target, batch=batch).load(0), inputs)
+    always, ranges, here = frozenset(exclude), Ranges.of(ranges), Target.here(target).name
+    float_graph = pipeline.run(pipeline.FLOAT, graph)
+    reference = predict(compile(graph, target=here, batch=batch).load(0), inputs)
     best = score(reference, reference)
+    ranked_on = {name: array[:RANKING_SAMPLES] for name, array in inputs.items()}
 
-    def build(nodes: frozenset[str]) -> CompiledModel:
+    def ranges_of(choice: Choice) -> Ranges:
+        return with_four_bits(float_graph, ranges, choice.four_bits, always | choice.exclude)
+
+    def build(choice: Choice, target: str) -> CompiledModel:
         return compile(
             graph,
             calibration,
             target=target,
             batch=batch,
             preset=preset,
-            ranges=ranges,
-            exclude=always | nodes,
+            ranges=ranges_of(choice),
+            exclude=always | choice.exclude,
             records=records,
         )
 
-    trials: dict[frozenset[str], float] = {}
+    def noise(choice: Choice) -> Noise:
+        both = quantize_beside_float(
+            graph, calibration, preset=preset, ranges=ranges_of(choice), exclude=always | choice.exclude, target=here
+        )
+        return measure(both.float_graph, both.graph, ranked_on, here)
 
-    def drop(candidates: Iterable[Candidate]) -> float:
-        nodes = frozenset(node for candidate in candidates for node in candidate.nodes)
-        if nodes not in trials:
-            trials[nodes] = best - score(predict(build(nodes).load(0), inputs), reference)
-        return trials[nodes]
+    trials: dict[Choice, float] = {}
+
+    def drop(choice: Choice) -> float:
+        if choice not in trials:
+            trials[choice] = best - score(predict(build(choice, here).load(0), inputs), reference)
+        return trials[choice]
 
     ranking: tuple[Candidate, ...] = ()
     chosen: list[Candidate] = []
-    if drop([]) > max_drop:
-        both = quantize_beside_float(graph, calibration, preset=preset, ranges=ranges, exclude=always, target=target)
-        ranked_on = {name: array[:RANKING_SAMPLES] for name, array in inputs.items()}
-        ranking = rank(measure(both.float_graph, both.graph, ranked_on, target))
-        chosen = _fewest(ranking, lambda candidates: drop(candidates) <= max_drop)
-    nodes = frozenset(node for candidate in chosen for node in candidate.nodes)
-    compiled = build(nodes)
-    seconds, int8_seconds = _times(compiled, build(frozenset()), inputs)
+    if drop(Choice()) > max_drop:
+        ranking = rank(noise(Choice()))
+        chosen = fewest(ranking, lambda candidates: drop(Choice(nodes_of(candidates))) <= max_drop)
+    in_bytes = Choice(nodes_of(chosen))
+    excluded = always | in_bytes.exclude
+    quantized = quantize(graph, calibration, ranges=ranges, exclude=excluded)
+    light = bound_by_memory(rebatch(quantized, _least(batch)) if quantized.dynamic_batch else quantized)
+
+    def packed(kept: Iterable[Candidate]) -> Choice:
+        return replace(in_bytes, four_bits=frozenset(light) - nodes_of(kept))
+
+    final, four_bit_ranking = packed([]), tuple[Candidate, ...]()
+    if drop(final) > max_drop:
+        four_bit_ranking = rank_weights(noise(final), light)
+        final = packed(fewest(four_bit_ranking, lambda kept: drop(packed(kept)) <= max_drop))
+    outcomes = _outcomes({choice: build(choice, here) for choice in (final, in_bytes, Choice())}, drop, inputs)
     return MixedPrecision(
-        compiled,
+        build(final, target),
         tuple(dict.fromkeys(node for candidate in chosen for node in candidate.nodes)),
+        tuple(node for node in light if node in final.four_bits),
+        ranges_of(final),
         max_drop,
-        drop(chosen),
-        drop([]),
         samples,
-        seconds,
-        int8_seconds,
+        outcomes[final],
+        outcomes[in_bytes],
+        outcomes[Choice()],
         ranking,
-        tuple(Trial(tuple(sorted(nodes)), lost) for nodes, lost in trials.items()),
+        four_bit_ranking,
+        tuple(Trial(tuple(sorted(c.exclude)), tuple(sorted(c.four_bits)), lost) for c, lost in trials.items()),
     )
 
 
@@ -173,45 +219,27 @@ def hold_back(graph: Graph, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str,
     return rest, held
 
 
-def rank(noise: Noise) -> tuple[Candidate, ...]:
-    """What can go to float, by the damage that this takes away, the most first.
-
-    A layer in float has exact weights and reads what it is given unrounded. So it takes away its share of the damage
-    that is due to weights, and that of the roundings which it reads, in equal parts with the others that read them.
-    """
-    damage = {noise.layer: 0.0 for noise in noise.layers if noise.layer.nodes}
-    for source in noise.layers:
-        weights, rounding, clipping = source.parts
-        if source.layer in damage:
-            damage[source.layer] += weights * source.damage
-        users = [layer for layer in damage if source.layer.stand in layer.reads]
-        for user in users:
-            damage[user] += (rounding + clipping) * source.damage / len(users)
-    candidates = [Candidate(layer.nodes, worth) for layer, worth in damage.items()]
-    return tuple(sorted(candidates, key=lambda candidate: -candidate.damage))
+def _least(batch: int | Sequence[int]) -> int:
+    return batch if isinstance(batch, int) else min(batch)
 
 
-def _fewest(ranking: Sequence[Candidate], meets: Callable[[Sequence[Candidate]], bool]) -> list[Candidate]:
-    """The fewest of the first candidates that meet the goal, less those that it can do without."""
-    low, high = 0, len(ranking)  # `low` of them do not meet it, `high` do: all in float lose nothing
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if meets(ranking[:middle]) else (middle, high)
-    chosen = list(ranking[:high])
-    for candidate in ranking[: high - 1][::-1]:
-        fewer = [other for other in chosen if other is not candidate]
-        if meets(fewer):
-            chosen = fewer
-    return chosen
-
-
-def _times(mixed: CompiledModel, int8: CompiledModel, inputs: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """Median seconds of a run of both, in turns, on one thread."""
-    models = mixed.load(1), int8.load(1)
-    size = models[0].inputs[0].shape[0]
+def _outcomes(
+    builds: Mapping[Choice, CompiledModel], drop: Callable[[Choice], float], inputs: Mapping[str, np.ndarray]
+) -> dict[Choice, Outcome]:
+    """What each choice costs; times are medians of runs in turns."""
+    models = {choice: compiled.load(1) for choice, compiled in builds.items()}
+    size = next(iter(models.values())).inputs[0].shape[0]
     sample = {name: np.concatenate([array[:1]] * size) for name, array in inputs.items()}
-    timings = interleave({"mixed": lambda _: models[0].run(sample), "int8": lambda _: models[1].run(sample)}, 1)
-    return timings["mixed"].median, timings["int8"].median
+    calls = {str(i): _runner(model, sample) for i, model in enumerate(models.values())}
+    timings = interleave(calls, 1)
+    return {
+        choice: Outcome(drop(choice), timings[str(i)].median, len(compiled.library))
+        for i, (choice, compiled) in enumerate(builds.items())
+    }
+
+
+def _runner(model: Model, sample: Mapping[str, np.ndarray]) -> Step:
+    return lambda _: model.run(sample)
 
 
 def _agreement(outputs: Outputs, references: Outputs) -> float:

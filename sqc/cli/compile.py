@@ -93,7 +93,11 @@ batch_option = click.option(
 )
 @ranges_option
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node of the model that stays in float; repeatable.")
-@click.option("--max-drop", type=click.FloatRange(0), help="Keep within so many points of float, by layers in float.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0),
+    help="Stay within so many points of float, by layers in float; gain by 4 bits.",
+)
 @click.option("--eval-data", type=INPUT, help="Inputs that judge --max-drop; default: held back from calibration.")
 @click.option("--labels", type=INPUT, help="Classes of --eval-data: points of top-1, not of agreement with float.")
 @click.option("--records", type=INPUT, help="Tuning records of `sqc tune`, whose tiles go before the model's choice.")
@@ -140,7 +144,7 @@ def command(
             raise InputError("--max-drop chooses what stays in float: give a float model, and leave --float out")
         goal = Goal(max_drop, eval_data, labels)
         calibration, mixed = meet(goal, graph, calibration_data, saved, target, batch, preset, rules, exclude, records)
-        exclude = (*exclude, *mixed.exclude)
+        exclude, rules = (*exclude, *mixed.exclude), mixed.ranges
     elif eval_data or labels:
         raise InputError("--eval-data and --labels judge --max-drop: give that too")
     elif as_float and mode != "static":

@@ -1,4 +1,4 @@
-"""``sqc compile --max-drop``: which layers stay in float, and what that costs."""
+"""``sqc compile --max-drop``: which layers stay in float, which get weights of four bits, and what that costs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def meet(
     exclude: tuple[str, ...],
     records: Path | None,
 ) -> tuple[Calibration, MixedPrecision]:
-    """Calibrate, and find the layers to leave in float. Raises InputError where nothing is left to judge by."""
+    """Calibrate, and find the layers for float and for four bits. Raises InputError where nothing can judge."""
     import sqc
     from sqc.accuracy.mixed import compile_within, hold_back
     from sqc.cli import files, ui
@@ -54,7 +54,7 @@ def meet(
         rest, judging = hold_back(graph, files.read_arrays(calibration_data, names))
         with ui.progress() as move:
             calibration = sqc.calibrate(graph, files.batches(rest, graph), exclude=exclude, progress=move)
-    with ui.status("searching for the layers to leave in float"):
+    with ui.status("searching for the layers to leave in float and those for 4 bits"):
         mixed = compile_within(
             graph,
             calibration,
@@ -72,16 +72,21 @@ def meet(
 
 
 def print_mixed(mixed: MixedPrecision) -> None:
-    """What stays in float, what was lost before and after, and the price in time."""
+    """What stays in float, what has four bits, and what each of these costs."""
     from sqc.cli import ui
 
     points = f"on {mixed.samples} samples, goal {mixed.goal:g} points"
     if not mixed.exclude:
-        ui.say(f"all layers in int8 meet the goal: {mixed.int8_drop:.2f} points lost {points}")
+        ui.say(f"all layers in int8 meet the goal: {mixed.int8.drop:.2f} points lost {points}")
+    else:
+        ui.say(f"{len(mixed.exclude)} nodes stay in float: {', '.join(mixed.exclude)}")
+    if mixed.four_bits:
+        ui.say(f"{len(mixed.four_bits)} nodes have weights of 4 bits: {', '.join(mixed.four_bits)}")
+    if mixed.mixed == mixed.int8:
         return
-    ui.say(f"{len(mixed.exclude)} nodes stay in float: {', '.join(mixed.exclude)}")
-    ui.say(f"{mixed.drop:.2f} points lost, {mixed.int8_drop:.2f} with all layers in int8, {points}")
-    times = " and ".join(ui.milliseconds(seconds) for seconds in (mixed.seconds, mixed.int8_seconds))
-    ui.say(
-        f"mixed and all-int8 take {times} ms a run on one thread: {mixed.seconds / mixed.int8_seconds:.2f} x the time"
-    )
+    costs = ("points lost", "ms a run", "library")
+    table = ui.table(f"{points}, one thread", "", *costs, right=costs)
+    rows = {"as compiled": mixed.mixed, "weights in 8 bits": mixed.eight_bits, "all in int8": mixed.int8}
+    for name, outcome in rows.items():
+        table.add_row(name, f"{outcome.drop:.2f}", ui.milliseconds(outcome.seconds), ui.kilobytes(outcome.bytes))
+    ui.console().print(table)
