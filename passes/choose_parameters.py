@@ -22,7 +22,8 @@ def choose_parameters(
     """Scale and zero point by name, for all :func:`observed_values` of a float graph.
 
     Ranges are chosen within what the readers of a value tell apart (:func:`useful_range`). Raises CalibrationError if
-    the calibration is of another model, lacks what a search needs, or if a rule matches nothing.
+    the calibration is of another model, lacks what a search needs, or if a rule matches nothing. Values that the
+    calibration gives parameters take those, and the ranges have to tell as many bits.
     """
     placement = place(graph, exclude)
     observed = observed_values(graph, exclude)
@@ -34,7 +35,15 @@ def choose_parameters(
     for value in observed:
         settings = ranges.settings(names[value])
         bounds = useful_range(graph, value, placement)
-        if settings.search == OUTPUT_ERROR:
+        if value.name in calibration.parameters:
+            scale, zero_point, bits = calibration.parameters[value.name]
+            if bits != settings.bits:
+                raise CalibrationError(
+                    f"the calibration gives '{value.name}' {bits} bits, the ranges {settings.bits}: add the rule "
+                    f"'{value.name}=bits:{bits}'"
+                )
+            parameters[value.name] = scale, zero_point
+        elif settings.search == OUTPUT_ERROR:
             choices = [_parameters(calibration, value, search, settings, bounds) for search in CANDIDATES]
             contested[value] = list(dict.fromkeys(choices))
         else:

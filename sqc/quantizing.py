@@ -10,6 +10,7 @@ import numpy as np
 
 from sqc.calibrating import calibrate
 from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
+from sqc.calibration.dnnlowp_files import Parameters
 from sqc.errors import CalibrationError, CompileError
 from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
 from sqc.ir import Graph
@@ -19,6 +20,7 @@ from sqc.passes.base import Notes, Pass
 from sqc.passes.choose_parameters import choose_parameters
 from sqc.passes.equalize import Equalize
 from sqc.passes.quantize_weights import RoundedLayer
+from sqc.passes.rounding import place, rounding_names
 from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
 from sqc.refine import channel_extremes, refine_layers
@@ -127,6 +129,21 @@ def quantize_beside_float(
         rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
     passes = pipeline.quantization(qparams, exclude, ranges, rounded)
     return Quantized(graph, pipeline.run(passes, graph, notes, after=after))
+
+
+def activation_parameters(
+    graph: Graph, calibration: Calibration, ranges: RangesLike = DEFAULT_SEARCH
+) -> dict[str, Parameters]:
+    """Scale, zero point and bits of the activations that :func:`quantize` rounds with the preset ``fast``, by name.
+
+    Of those alone whose ranges come from the calibration. Raises CalibrationError like it.
+    """
+    ranges = Ranges.of(ranges)
+    graph = pipeline.run(pipeline.FLOAT, graph)
+    placement = place(graph)
+    bits = {v.name: ranges.settings(rounding_names(graph, v, placement)).bits for v in placement.rounded}
+    chosen = choose_parameters(graph, calibration, ranges)
+    return {name: Parameters(scale, zero_point, bits[name]) for name, (scale, zero_point) in chosen.items()}
 
 
 def export_qdq(graph: Graph) -> onnx.ModelProto:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sqc.calibration.channels import ChannelRanges
-from sqc.calibration.dnnlowp_files import is_dnnlowp, read_dnnlowp
+from sqc.calibration.dnnlowp_files import Parameters, is_dnnlowp, read_dnnlowp
 from sqc.calibration.histogram import Histogram
 from sqc.calibration.moments import Moments
 from sqc.calibration.qparams import choose_qparams
@@ -26,10 +27,12 @@ class Calibration:
     """What a model's tensors looked like on calibration data; made by `sqc.calibrate`, used by `sqc.compile`.
 
     It holds histograms and no parameters, so that it serves any range search, and it can be saved, loaded, and merged
-    with that of other data. Raises CalibrationError if there were no samples.
+    with that of other data; but one that was read from a file of ``parameters``, whose tensors take those instead of
+    searched ones, can not. Raises CalibrationError if there were no samples.
     """
 
     statistics: Statistics
+    parameters: Mapping[str, Parameters] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not any(tensor.histogram.total for tensor in self.statistics.tensors.values()) and not self.samples:
@@ -97,12 +100,15 @@ class Calibration:
     def merge(self, other: Calibration) -> Calibration:
         """The calibration on both sets of data: the same, to the bit, as one run over all of them in any order.
 
-        Raises CalibrationError for calibrations of different models, and for a batch that is in both.
+        Raises CalibrationError for calibrations of different models, for a batch that is in both, and for parameters.
         """
+        self._check_searchable()
+        other._check_searchable()
         return Calibration(self.statistics.merge(other.statistics))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one file; equal calibrations give equal bytes. Raises CalibrationError if that fails."""
+        self._check_searchable()
         write_statistics(self.statistics, path)
 
     @staticmethod
@@ -116,12 +122,17 @@ class Calibration:
 
     @staticmethod
     def from_dnnlowp(path: str | os.PathLike[str]) -> Calibration:
-        """Read a min-max or histogram file of Caffe2's DNNLOWP, which names the tensors as the model does.
+        """Read a file of Caffe2's DNNLOWP, which names the tensors as the model does.
 
-        It holds no moments, channels, batches or inputs; a min-max file serves no search but min-max. Raises
-        CalibrationError if the file is missing, damaged or empty.
+        It holds no moments, batches or inputs. A histogram file serves any search, a min-max file only min-max. One of
+        column maxima tells magnitudes, hence ranges around zero, for min-max as well, and channels. One of parameters
+        needs no search. Raises CalibrationError if the file is missing, damaged or empty.
         """
-        return Calibration(read_dnnlowp(path))
+        return Calibration(*read_dnnlowp(path))
+
+    def _check_searchable(self) -> None:
+        if self.parameters:
+            raise CalibrationError("a calibration of given parameters cannot be saved or merged: keep the file itself")
 
     def __repr__(self) -> str:
         return f"Calibration({len(self.names)} tensors, {self.samples} samples)"

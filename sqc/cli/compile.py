@@ -71,7 +71,7 @@ batch_option = click.option(
     "--calibration",
     "saved",
     type=INPUT,
-    help="A calibration of `sqc calibrate`, or a histogram or min-max file of DNNLOWP.",
+    help="A calibration of `sqc calibrate`, or a file of DNNLOWP: histograms, min-max, column-max or qparams.",
 )
 @click.option("--float", "as_float", is_flag=True, help="Compile in float32, without calibration.")
 @click.option("-o", "--output", type=OUTPUT, help="The library to write; default: MODEL with the suffix .so.")

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sqc.calibration import Calibration, Histogram, Statistics, accumulate
-from sqc.calibration.dnnlowp_files import write_histograms, write_minmax
+from sqc.calibration.dnnlowp_files import (
+    Parameters,
+    write_column_maxima,
+    write_histograms,
+    write_minmax,
+    write_parameters,
+)
 from sqc.errors import CalibrationError
 
 
@@ -77,7 +85,7 @@ def test_they_merge_with_calibrations(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("0 Conv 0 x 1 2\n1 Conv 0", "line 2: 3 words"),
-        ("0 Conv 0 x 1 2 3 4 5", "line 1: 9 words"),
+        ("0 Conv 0 x 1 4 3 4", "line 1: 8 words"),
         ("0 Conv 0 x one 2", "line 1: could not convert"),
         ("0 Conv 0 x nan 2", "is no range of tensor 'x'"),
         ("0 Conv 0 x 3 2", r"\[3, 2\] is no range"),
@@ -107,3 +115,89 @@ def test_files_and_names_that_do_not_serve(tmp_path: Path) -> None:
         write_minmax(spaced, tmp_path / "m")
     with pytest.raises(CalibrationError, match="cannot write"):
         write_minmax(statistics(), tmp_path / "nowhere" / "m")
+
+
+def test_parameters(tmp_path: Path) -> None:
+    """What DNNLOWP's own test gives for its histogram, and a tensor of fewer bits; the last line of a name counts."""
+    path = tmp_path / "qparams"
+    path.write_text(
+        "0 Conv 0 x -7.25 6.35 0.05 1 8\n0 Conv 0 x -7.2547355 6.3478932 0.053343643 136 8\n1 Relu 0 y 0 4 0.25 0 4\n"
+    )
+    calibration = Calibration.load(path)
+    assert calibration.names == ("x", "y")
+    scale = float(np.float32(0.053343643))
+    assert calibration.parameters == {"x": (scale, 136, 8), "y": (0.25, 0, 4)}
+    np.testing.assert_allclose(calibration.parameters["x"].range, (-7.2547355, 6.3478932), rtol=1e-6)
+    assert calibration.range("y", "minmax") == (0, 4)
+    for refused in (lambda: calibration.save(tmp_path / "c"), lambda: Calibration(statistics()).merge(calibration)):
+        with pytest.raises(CalibrationError, match="keep the file itself"):
+            refused()
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="ascii", categories=["L", "N"], include_characters="/_:."), min_size=1),
+        st.integers(2, 8).flatmap(
+            lambda bits: st.builds(
+                Parameters,
+                st.floats(float(np.finfo(np.float32).tiny), 2.0**99, width=32),
+                st.integers(0, 2**bits - 1),
+                st.just(bits),
+            )
+        ),
+        min_size=1,
+    )
+)
+def test_written_parameters_are_read(tmp_path_factory: pytest.TempPathFactory, written: dict[str, Parameters]) -> None:
+    path = tmp_path_factory.mktemp("qparams") / "q"
+    write_parameters(written, path)
+    assert Calibration.load(path).parameters == written
+
+
+def test_column_maxima(tmp_path: Path) -> None:
+    path = tmp_path / "columns"
+    path.write_text("3 0 x 1 0.5 2 2 7 1\n3 0 x 0 0 1 1 8\n3 0 x 1 1 1.5 1 2\n")
+    calibration = Calibration.load(path)
+    channels = calibration.channels("x")
+    assert channels is not None and channels.axis == 1
+    assert channels.maxima.tolist() == [1, 2] and channels.minima.tolist() == [-1, -2]
+    assert calibration.range("x", "minmax") == (-2, 2)
+
+
+def test_column_maxima_that_are_written_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    seen, data = Statistics(), rng.standard_normal((2, 20, 5)).astype(np.float32)
+    for batch in data:
+        accumulate(seen, {"fc": batch, "flat": batch[:, 0]}, 20, {"fc": 1})
+    write_column_maxima(seen, tmp_path / "c")
+    lines = [line.split() for line in (tmp_path / "c").read_text().splitlines()]
+    assert [line[:4] for line in lines] == [["0", "0", "fc", str(column)] for column in range(5)]
+    assert {len(line) for line in lines} == {2048 + 7}
+    channels = Calibration.load(tmp_path / "c").channels("fc")
+    assert channels is not None
+    np.testing.assert_array_equal(channels.maxima, np.abs(data).max(axis=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("0 Fc 0 x 0 1 0 0 8", "0 is no scale of tensor 'x'"),
+        ("0 Fc 0 x 0 1 nan 0 8", "is no scale"),
+        ("0 Fc 0 x 0 1 1e-40 0 8", "is no scale"),
+        ("0 Fc 0 x 0 1 0.1 256 8", "256 is no zero point of tensor 'x', whose levels are 0 to 255"),
+        ("0 Fc 0 x 0 1 0.1 -1 8", "-1 is no zero point"),
+        ("0 Fc 0 x 0 1 0.1 0.5 8", "invalid literal"),
+        ("0 Fc 0 x 0 1 0.1 0 16", "cannot quantize to 16 bits"),
+        ("0 Fc 0 x 2 1 0.1 0 8", r"\[2, 1\] is no range"),
+        ("0 Fc 0 x 0 1 0.1 0 8\n1 Fc 0 y 0 1", "line 2: 6 words are no parameters"),
+        ("0 0 x 0 -1 1 1 5", "-1 is no magnitude of tensor 'x'"),
+        ("0 0 x 0 0 1 1 -5", "negative"),
+        ("0 0 x 0 0 inf 1 5", "is no range"),
+        ("0 0 x 1 0 1 1 5", "tensor 'x' lacks column 0"),
+        ("0 0 x 0 0 1 1 5\n0 Fc 0 y 0 1", "line 2: 6 words are no column"),
+    ],
+)
+def test_other_parameters_and_columns(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(CalibrationError, match=complaint):
+        Calibration.load(tmp_path / "t")

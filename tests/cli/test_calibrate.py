@@ -53,6 +53,31 @@ def test_inputs_kept(sqc: Sqc, data: Path, tmp_path: Path) -> None:
         assert sum(map(len, Calibration.load(tmp_path / "c").inputs.values())) == keep
 
 
+@pytest.mark.parametrize("ranges", ["l2", "symmetric,minmax"])
+def test_parameters_of_dnnlowp_take_the_place_of_a_search(sqc: Sqc, data: Path, tmp_path: Path, ranges: str) -> None:
+    qparams, columns = tmp_path / "qparams", tmp_path / "columns"
+    options = ["--dnnlowp-qparams", qparams, "--dnnlowp-columns", columns, "-o", tmp_path / "c"]
+    result = sqc("calibrate", DIGITS, "--calibration-data", data, *options, "--ranges", ranges)
+    assert result.exit_code == 0, result.output
+    libraries = []
+    for saved, search in ((tmp_path / "c", ranges), (qparams, "kl")):
+        library = tmp_path / f"{saved.name}.so"
+        result = sqc("compile", DIGITS, "--calibration", saved, "--ranges", search, "-o", library)
+        assert result.exit_code == 0, result.output
+        libraries.append(library.read_bytes())
+    assert libraries[0] == libraries[1]
+    assert sqc("compile", DIGITS, "--calibration", columns, "-o", tmp_path / "m.so").exit_code == 0
+    refused = sqc("compile", DIGITS, "--calibration", qparams, "--ranges", "bits:7", "-o", tmp_path / "no.so")
+    assert refused.exit_code == 1 and "8 bits, the ranges 7: add the rule" in refused.output
+    refused = sqc("merge", qparams, "-o", tmp_path / "merged")
+    assert refused.exit_code == 1 and "keep the file itself" in refused.output
+
+
+def test_ranges_without_parameters_to_write(sqc: Sqc, data: Path, tmp_path: Path) -> None:
+    result = sqc("calibrate", DIGITS, "--calibration-data", data, "--ranges", "kl", "-o", tmp_path / "c")
+    assert result.exit_code == 1 and "--dnnlowp-qparams" in result.output and not (tmp_path / "c").exists()
+
+
 def test_files_of_dnnlowp_are_written_and_compile(sqc: Sqc, data: Path, tmp_path: Path) -> None:
     histogram, minmax = tmp_path / "histogram", tmp_path / "minmax"
     options = ["--dnnlowp-histogram", histogram, "--dnnlowp-minmax", minmax, "-o", tmp_path / "c"]
