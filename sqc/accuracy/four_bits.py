@@ -13,7 +13,7 @@ from sqc.calibration.weights import largest_level
 from sqc.ir import Graph
 from sqc.ops.cost import multiply_accumulates
 from sqc.passes.quantize_weights import weight_settings
-from sqc.passes.rounding import layer_names, place, rounding_names
+from sqc.passes.rounding import MATRIX, layer_names, place, rounding_names
 
 BITS = 4
 NEAR = 1 << 20
@@ -25,7 +25,10 @@ MOST_ROWS = 4
 
 
 def bound_by_memory(quantized: Graph) -> tuple[str, ...]:
-    """The nodes of fully connected layers in eight bits that wait for their weights, in the graph's order."""
+    """The nodes of layers in eight bits that wait for their weights, in the graph's order.
+
+    They are fully connected, or convolutions of 1x1 over few pixels, which are the same.
+    """
     matrices = [
         (op, quantized.constants[op.operands[1]])
         for op in quantized.ops
@@ -36,8 +39,9 @@ def bound_by_memory(quantized: Graph) -> tuple[str, ...]:
     found = [
         op.source
         for op, weights in matrices
-        if op.kind == "qfully_connected"
-        and op.source
+        if op.source
+        and weights.shape[2:] in ((), (1, 1))
+        and weights.shape[1] > 1
         and weights.size >= LEAST
         and multiply_accumulates(op) <= MOST_ROWS * weights.size
         and np.abs(weights.astype(np.int16)).max() > largest_level(BITS)
@@ -54,7 +58,7 @@ def with_four_bits(graph: Graph, ranges: Ranges, nodes: Collection[str], exclude
     names = [rounding_names(graph, value, placement) for value in placement.rounded]
     rules = list(ranges.rules)
     for op in graph.ops:
-        if op.source in nodes and op.kind == "fully_connected":
+        if op.source in nodes and op.kind in MATRIX:
             activation = ranges.settings(next((found for found in names if op.source in found), layer_names(op)))
             weights = replace(weight_settings(op, ranges), search="l2", bits=BITS)
             rules.append((escape(op.source), replace(activation, weights=weights)))
