@@ -93,7 +93,7 @@ def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Ker
     from sqc.schedules.chain import lower_chain
 
     if all(part.kind in KINDS for part in (anchor, *pattern.tail)):
-        return lower_chain(op, target)
+        return lower_chain(op, target, constants)
     raise CompileError(f"no kernel computes {op.label()} (anchor {anchor.kind})")
 
 

@@ -16,6 +16,7 @@ from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
 from sqc.ops.recurrent import hidden_multiplier
+from sqc.schedules.epilogue import is_moderate
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.levels import level_limits
 from sqc.schedules.target import Target
@@ -108,11 +109,13 @@ class Numbers:
             first_scale += step.scales
 
 
-def chain_of(op: Op) -> tuple[Chain, list[Value], list[Value], list[int], list[float]]:
+def chain_of(
+    op: Op, known: Mapping[Value, np.ndarray]
+) -> tuple[Chain, list[Value], list[Value], list[int], list[float]]:
     """The chain of an op or of a fused body: structure, activations, constants, integers, scales.
 
     The chain's inputs are the activations, then the constants (operands that are constants by their place, such as
-    multipliers and tables).
+    multipliers and tables). ``known`` holds those operands that are known already.
     """
     ops, inputs = ([op], op.operands) if op.kind != "fused" else (op.body.ops, op.body.inputs)
     outer = dict(zip(inputs, op.operands, strict=True))
@@ -133,6 +136,8 @@ def chain_of(op: Op) -> tuple[Chain, list[Value], list[Value], list[int], list[f
         quantization = part.operands[0].type.quantization
         if part.kind == "dequantize" and quantization is not None:
             kept = (("axis", quantization.axis),)
+        if part.kind == "requantize":
+            kept = _clamping(part, [known.get(outer.get(value, value)) for value in part.operands])
         sources = tuple(position[value] for value in part.operands)
         type = part.result.type
         steps.append(Step(part.kind, sources, type.shape, type.dtype, kept, len(own_integers), len(own_scales)))
@@ -143,14 +148,16 @@ def chain_of(op: Op) -> tuple[Chain, list[Value], list[Value], list[int], list[f
     return chain, activations, constants, integers, scales
 
 
-def lower_chain(op: Op, target: Target) -> Kernel:
+def lower_chain(op: Op, target: Target, known: Mapping[Value, np.ndarray]) -> Kernel:
     """A kernel for an op or a fused body of which :mod:`sqc.schedules.injective` knows every kind.
+
+    ``known`` holds those operands that are known already.
 
     Raises CompileError for empty arrays, and for a body with more than one reduction.
     """
     from sqc.schedules.axes import has_loops, merge_axes
 
-    chain, activations, constants, integers, scales = chain_of(op)
+    chain, activations, constants, integers, scales = chain_of(op, known)
     if any(0 in shape for shape, _ in chain.types):
         raise CompileError(f"{op.label()} works on an empty array; no kernel computes nothing")
     if sum(has_loops(step) for step in chain.steps) > 1:
@@ -165,6 +172,14 @@ def lower_chain(op: Op, target: Target) -> Kernel:
         return packed
 
     return Kernel(merge_axes(chain), target, tuple(activations), op.result, pack)
+
+
+def _clamping(op: Op, known: Sequence[np.ndarray | None]) -> tuple[tuple[str, Any], ...]:
+    """How a requantize clamps; ``moderate`` and ``full`` are those of :class:`sqc.schedules.epilogue.Requantize`."""
+    count = len(op.operands) // 2
+    moderate = is_moderate(op.operands[:count], known[count:])
+    limits = op.integer("lo"), op.integer("hi")
+    return ("moderate", moderate), ("full", moderate and limits == LIMITS[op.string("dtype")])
 
 
 def _activation_count(op: Op) -> int:

@@ -128,7 +128,9 @@ class Epilogue:
 
     def lanes(self, columns: int, target: Target) -> int:
         """How many of ``columns`` neighbouring results are computed at once: up to 64 where packing repays it."""
-        moderate = all(isinstance(step, Requantize) and step.moderate for step in self.steps)
+        moderate = all(
+            step.moderate if isinstance(step, Requantize) else isinstance(step, Lookup) for step in self.steps
+        )
         if target.vector_bytes < 64 or not self.steps or not moderate:
             return LANES
         return max(LANES, math.gcd(64, columns, self.shape[-1]))
@@ -315,7 +317,7 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             )
             dtype, z = op.string("dtype"), op.integer("zero_point")
             limits = op.integer("lo"), op.integer("hi")
-            moderate = _moderate(terms, [pattern.constants.get(pattern.operand[value]) for value in others])
+            moderate = is_moderate(terms, [pattern.constants.get(pattern.operand[value]) for value in others])
             steps.append(Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype], centered=z == 0))
             parameters += [z, *(limits if moderate else [float_bits(limit - z) for limit in limits])]
             parameters += [value.type.zero_point for value in terms]
@@ -330,7 +332,7 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
     return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters))
 
 
-def _moderate(terms: Sequence[Value], multipliers: Sequence[np.ndarray | None]) -> bool:
+def is_moderate(terms: Sequence[Value], multipliers: Sequence[np.ndarray | None]) -> bool:
     """Whether the sum of the terms times their multipliers, as far as those are known, stays below 2**30."""
     bound = 0.0
     for term, multiplier in zip(terms, multipliers, strict=True):

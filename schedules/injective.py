@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te, tirx
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
-from sqc.schedules.epilogue import rescaled, weighted_sum
+from sqc.schedules.epilogue import rescaled, saturated, weighted_sum
 from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
@@ -33,6 +33,9 @@ from sqc.schedules.windows import pool, reduction, schedule_reduction
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function, Tensor
+
+PACKED = 64
+"""Results that one saturating pack holds; see :mod:`sqc.schedules.intrinsics.packs`."""
 
 Formula: TypeAlias = Callable[[Step, Sequence[View], Numbers], View]
 
@@ -72,7 +75,11 @@ def _requantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
             None if source.dtype == "int32" else numbers.integer(3 + i) for i, source in enumerate(sources[:count])
         ]
         total = weighted_sum([term(index) for term in terms], zeros, [m(index) for m in multipliers])
-        return _rounded(total, numbers, step.dtype)
+        if not step["moderate"]:
+            return _rounded(total, numbers, step.dtype)
+        zero_point = numbers.integer(0)
+        limits = [] if step["full"] else [zero_point + numbers.integer(i) for i in (1, 2)]
+        return saturated(total, zero_point, limits, step.dtype)
 
     return View(step.shape, step.dtype, read)
 
@@ -231,10 +238,16 @@ def schedule_chain(chain: Chain, target: Target) -> Function:
     if any(has_loops(step) for step in chain.steps):
         return schedule_reduction(schedule, cycles(chain))
     cuts = () if _write_as_words(chain) else boundaries(chain)
-    # Tables are read by sixteen; see sqc.schedules.intrinsics.tables.
-    wide = all(dtype == "uint8" for _, dtype in chain.types) and not any(s.kind == "lookup" for s in chain.steps)
-    lanes = 32 if wide and not _write_as_words(chain) else 16
-    return schedule_elements(schedule, cuts, lanes, parallel=cycles(chain) >= PARALLEL_CYCLES)
+    return schedule_elements(schedule, cuts, _lanes(chain, target), parallel=cycles(chain) >= PARALLEL_CYCLES)
+
+
+def _lanes(chain: Chain, target: Target) -> int:
+    """How many neighbouring results are computed at once."""
+    if _write_as_words(chain):
+        return 16
+    if target.vector_bytes == 64 and any(step.kind == "requantize" and step["moderate"] for step in chain.steps):
+        return PACKED
+    return 32 if all(dtype == "uint8" for _, dtype in chain.types) else 16
 
 
 def _reader(tensor: Tensor, shape: Shape) -> Callable[[Index], Expr]:

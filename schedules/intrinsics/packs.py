@@ -7,10 +7,11 @@ pack, where narrowing them one by one takes three instructions each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqc.schedules._tvm import Call, Load, rewrite_nodes, same, tirx
+from sqc.schedules.intrinsics.tables import is_table
 
 LANES = 16
 _ELEMENTWISE = ("tirx.call_llvm_pure_intrin", "tirx.reinterpret")
@@ -26,10 +27,17 @@ class Saturating(NamedTuple):
     lanes: int
 
 
+class Stored(NamedTuple):
+    """What is stored: a saturating cast, or the bytes of a ``table`` that it indexes."""
+
+    cast: Saturating
+    table: Any
+
+
 def pack_saturating(body: Any) -> Any:
     """A lowered body in which saturating casts from s32 to eight bits are made of packs.
 
-    That is those of 32 or 64 lanes, and those of 16 that are stored one after the other.
+    That is those of 32 or 64 lanes, and those of 16 that are stored one after the other, perhaps as bytes of a table.
     """
 
     def wide(cast: Any) -> Any:
@@ -47,34 +55,53 @@ def pack_saturating(body: Any) -> Any:
 
 def _pack_stores(statements: Sequence[Any]) -> list[Any]:
     """The statements with stores of saturating casts of sixteen lanes joined by four or two."""
-    casts = [_saturating(s.value) if isinstance(s, tirx.BufferStore) else None for s in statements]
+    values = [_stored(s.value) if isinstance(s, tirx.BufferStore) else None for s in statements]
     result: list[Any] = []
     at = 0
     while at < len(statements):
-        count = next((n for n in (4, 2) if _alike(casts[at : at + n], n)), 1)
-        stores, found = statements[at : at + count], [cast for cast in casts[at : at + count] if cast is not None]
+        count = next((n for n in (4, 2) if _alike(values[at : at + n], n)), 1)
+        stores, found = statements[at : at + count], [value for value in values[at : at + count] if value is not None]
         at += count
         if count == 1:
             result += stores
             continue
-        _, shift, dtype, _ = found[0]
+        (_, shift, dtype, _), table = found[0]
+        value = _packed([value.cast.total for value in found], shift, dtype)
+        if table is not None:
+            value = tirx.BufferLoad(table, [tirx.Cast(f"int32x{count * LANES}", value)])
         packed = tirx.Var("packed", f"{dtype}x{count * LANES}")
-        result.append(tirx.stmt.Bind(packed, _packed([cast.total for cast in found], shift, dtype)))
+        result.append(tirx.stmt.Bind(packed, value))
         for i, store in enumerate(stores):
             value = tirx.Shuffle([packed], [tirx.const(i * LANES + lane, "int32") for lane in range(LANES)])
             result.append(tirx.BufferStore(store.buffer, value, store.indices))
     return result
 
 
-def _alike(casts: Sequence[Saturating | None], count: int) -> bool:
-    """Whether these are ``count`` casts of sixteen lanes to one type, with one shift."""
-    first = casts[0]
+def _alike(values: Sequence[Stored | None], count: int) -> bool:
+    """Whether these are ``count`` casts of sixteen lanes to one type, with one shift, or bytes of one table."""
+    first = values[0]
     return (
-        len(casts) == count
+        len(values) == count
         and first is not None
-        and first.lanes == LANES
-        and all(c is not None and c[2:] == first[2:] and same(c.shift, first.shift) for c in casts[1:])
+        and first.cast.lanes == LANES
+        and all(
+            value is not None
+            and value.cast[2:] == first.cast[2:]
+            and same(value.cast.shift, first.cast.shift)
+            and same(value.table, first.table)
+            for value in values[1:]
+        )
     )
+
+
+def _stored(value: Any) -> Stored | None:
+    cast, table = value, None
+    if isinstance(value, Load) and len(value.indices) == 1 and isinstance(value.indices[0], tirx.Cast):
+        cast, table = value.indices[0].value, value.source
+    found = _saturating(cast)
+    if found is None or (table is not None and not is_table(table)):
+        return None
+    return Stored(found, table)
 
 
 def _saturating(cast: Any) -> Saturating | None:
@@ -133,14 +160,17 @@ def lanes_of(vector: Any, start: int, count: int) -> Any:
         return tirx.Cast(f"{_type_of(vector)[0]}x{count}", lanes_of(vector.value, start, count))
     if isinstance(vector, (tirx.Add, tirx.Sub, tirx.Mul, tirx.Max, tirx.Min)):
         return type(vector)(lanes_of(vector.a, start, count), lanes_of(vector.b, start, count))
-    if isinstance(vector, Load) and len(vector.indices) == 1:
+    dtype, whole = _type_of(vector)
+    if isinstance(vector, Load) and _widths(vector.indices) == {whole} and not is_table(vector.source):
         return tirx.BufferLoad(vector.source, [lanes_of(vector.indices[0], start, count)])
-    if isinstance(vector, Call) and vector.op.name in _ELEMENTWISE:
-        parts = [
-            lanes_of(argument, start, count) if _type_of(argument)[1] > 1 else argument for argument in vector.args
-        ]
-        return Call(vector.op, parts, ret_ty=f"{_type_of(vector)[0]}x{count}")
+    if isinstance(vector, Call) and vector.op.name in _ELEMENTWISE and _widths(vector.args) <= {1, whole}:
+        parts = [lanes_of(part, start, count) if _type_of(part)[1] > 1 else part for part in vector.args]
+        return Call(vector.op, parts, ret_ty=f"{dtype}x{count}")
     return tirx.Shuffle([vector], [tirx.const(lane, "int32") for lane in range(start, start + count)])
+
+
+def _widths(vectors: Iterable[Any]) -> set[int]:
+    return {_type_of(vector)[1] for vector in vectors}
 
 
 def _type_of(vector: Any) -> tuple[str, int]:

@@ -266,7 +266,8 @@ def least_weight_saturated(patch: Patch) -> None:
 
 @fault
 def sums_taken_for_moderate(patch: Patch) -> None:
-    patch.setattr(epilogue, "_moderate", lambda terms, multipliers: True)
+    for module in (epilogue, chain):
+        patch.setattr(module, "is_moderate", lambda terms, multipliers: True)
 
 
 @fault

@@ -11,12 +11,14 @@ from sqc.schedules._tvm import assembly
 from tests.schedules.cases import Case
 
 
-def convolution(target: str, channels: int, groups: int = 1, pixels: int = 14) -> Kernel:
+def convolution(target: str, channels: int, groups: int = 1, pixels: int = 14, *, table: bool = False) -> Kernel:
     case = Case()
     x = case.u8(1, pixels, pixels, channels)
     weights = case.s8(channels, channels // groups, 3, 3)
     acc = case.emit("qconv2d", x, weights, case.bias(channels), pads=(1, 1, 1, 1), groups=groups, layout="NHWC")
-    case.requantize(acc, 1e5, case.u8(*acc.type.shape))
+    levels = case.requantize(acc, 1e5, case.u8(*acc.type.shape))
+    if table:
+        case.lookup(levels)
     return lower(case.op(), Target.parse(target), case.arrays)
 
 
@@ -117,6 +119,25 @@ def test_results_are_packed(target: str, channels: int, groups: int) -> None:
     text = assembly(kernel.scheduled, kernel.target)
     assert "vpackssdw" in text and "vpackuswb" in text
     assert not re.search(r"vpmov\w*db\s", text)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 1), (64, 64)])
+def test_tables_are_read_by_whole_registers(channels: int, groups: int) -> None:
+    kernel = convolution("znver4", channels, groups, table=True)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vperm" in text
+    # One mask, of the indices from 128 on, a read.
+    assert len(re.findall(r"vpmovb2m\s", text)) == len(re.findall(r"vpackuswb\s", text)) > 0
+
+
+@pytest.mark.parametrize("rows", [1, 49])
+def test_products_of_levels_are_packed(rows: int) -> None:
+    case = Case()
+    acc = case.emit("qmul", case.u8(rows, 64), case.u8(1, 64))
+    case.emit("requantize", acc, case.multiplier(1e-3), scale=0.125, zero_point=7)
+    kernel = lower(case.op(), Target.parse("znver4"), case.arrays)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "vpackuswb" in text and not re.search(r"vpmov\w*db\s|vrndscaleps\s", text)
 
 
 def test_weights_that_few_rows_share_are_prefetched() -> None:
