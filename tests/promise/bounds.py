@@ -12,6 +12,7 @@ import mmap
 import numpy as np
 
 from sqc.ir import TensorType, same_bits
+from tests.promise.generator import generate, inputs
 from tests.promise.kernels import Setting, kernels_alone, load_kernels
 
 _NO_ACCESS = 0
@@ -36,7 +37,8 @@ def check(seed: int) -> tuple[int, list[str]]:
     """Run every kernel of a seed's graph by itself: their number, and those whose result is wrong."""
     setting = Setting.of(seed)
     count, wrong = 0, []
-    for alone in kernels_alone(seed, setting):
+    graph = generate(seed)
+    for alone in kernels_alone(graph, inputs(graph, seed), setting):
         model = load_kernels(alone.graph, setting)
         count += 1
         for at_end in (True, False):

@@ -63,6 +63,8 @@ class Draws:
             w = self.random.choice([-128, 127], shape).astype(np.int8)
         else:
             w = self.random.integers(-128, 128, shape).astype(np.int8)
+        if self.chance(0.15):
+            w = self.blocks_of_zeros(w)
         room = _LIMIT - 255 * np.abs(w.astype(np.int64)).reshape(shape[0], -1).sum(1)
         spread = 75.0 * 147.0 * float(np.sqrt(np.prod(shape[1:])))
         if self.chance(0.2):
@@ -71,6 +73,14 @@ class Draws:
         else:
             bias = self.random.integers(-(2**15), 2**15, shape[0])
         return w, bias.astype(np.int32), spread
+
+    def blocks_of_zeros(self, w: np.ndarray) -> np.ndarray:
+        """Weights of which blocks of 16 outputs by 4 inputs are zero, and the others perhaps small."""
+        outputs, inputs = -(-w.shape[0] // 16), -(-w.shape[1] // 4)
+        kept = self.random.random((outputs, inputs)) < self.one([0.1, 0.25, 0.7, 1.0])
+        mask = np.repeat(np.repeat(kept, 16, axis=0), 4, axis=1)[: w.shape[0], : w.shape[1]]
+        w = np.where(mask.reshape(*mask.shape, *[1] * (w.ndim - 2)), w, 0)
+        return np.asarray(w >> self.one([0, 0, 1]), np.int8)
 
     def multipliers(self, spread: float, shape: Shape) -> np.ndarray:
         """Multipliers that bring values of about ``spread`` into the range of a byte, or far beyond or below it.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 
 from sqc.ir import Builder, Graph, Quantization, TensorType, Value
 from sqc.ops.pooling import tap_counts
+from sqc.ops.samples import samples_are_independent
+from tests.promise import reals, recurrent
 from tests.promise.draws import Draws, Shape
 
 MOST_ELEMENTS = 60_000
 """No tensor is larger."""
+
+FLOAT_TURN = 4
+"""One of so many graphs has a float operator, each kind in its turn."""
 
 
 class Generator:
@@ -18,7 +26,8 @@ class Generator:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.draw = Draws(seed)
-        self.builder = Builder(f"seed{seed}")
+        self.builder = Builder(f"seed{seed}", dynamic_batch=self.draw.chance(0.15))
+        self.batch = 1 if self.builder.dynamic_batch else self.draw.one([1, 1, 1, 2, 3])
         self.images: list[Value] = []
         """NHWC, u8"""
         self.vectors: list[Value] = []
@@ -27,9 +36,8 @@ class Generator:
 
     def graph(self) -> Graph:
         """The graph. Every value that no op reads is an output, as u8 or dequantized, and some that are read too."""
-        batch = self.draw.one([1, 1, 1, 2, 3])
         for _ in range(2 if self.draw.chance(0.3) else 1):
-            self.enter((batch, *self.draw.pixels(), self.draw.channels()))
+            self.enter((self.batch, *self.draw.pixels(), self.draw.channels()))
         makers = [
             self.convolution, self.convolution, self.convolution, self.pointwise, self.pointwise, self.depthwise,
             self.depthwise,
@@ -37,23 +45,28 @@ class Generator:
             self.max_pool, self.average_pool, self.average_pool, self.global_pool, self.concat, self.concat, self.pad,
             self.slice, self.transpose, self.reshape, self.flatten, self.dense, self.dense, self.rescale, self.between,
             self.through_float, self.join_vectors, self.normalize, self.softmax, self.gather, self.interpolate,
-            self.prelu,
+            self.prelu, self.shuffle, self.signed,
+            *(partial(maker, self) for maker in (*recurrent.MAKERS, *reals.MAKERS)),
         ]  # fmt: skip
-        target = self.draw.whole(4, 9)
+        target = self.draw.whole(2, 4)
         for _ in range(60):
             if self.count >= target:
                 break
             self.draw.one(makers)()
-        if self.seed % 4 == 3:
+        if self.seed % 8 == 3:
             self.attend()
+        if self.seed % FLOAT_TURN == 0:
+            kinds = tuple(reals.FLOAT_OPS)
+            reals.float_op(self, kinds[self.seed // FLOAT_TURN % len(kinds)])
         read = {operand for op in self.builder.ops for operand in op.operands}
         for i, value in enumerate([*self.images, *self.vectors]):
             if value in read and not self.draw.chance(0.15):
                 continue
-            if self.draw.chance(0.6):
+            if self.draw.chance(0.3):
                 value = self.builder.emit("dequantize", [value], name=f"real{i}")
             self.builder.outputs[f"y{i}"] = value
-        return self.builder.finish()
+        graph = self.builder.finish()
+        return replace(graph, dynamic_batch=samples_are_independent(graph))
 
     # Pieces --------------------------------------------------------------------------------------------------------
 
@@ -292,7 +305,7 @@ class Generator:
         shape, axes, parameters = self.draw.one([
             ((n, h, w, c), (1, 2), (c,)),
             ((n, h, w, c), (3,), (c,)),
-            ((n, h, w, groups, c // groups), (1, 2, 4), (groups, c // groups)),
+            ((-1, h, w, groups, c // groups), (1, 2, 4), (groups, c // groups)),
             ((n, h, w, c), (1, 2, 3), (h, w, 1)),
         ])  # fmt: skip
         if len(shape) == 5:
@@ -305,7 +318,7 @@ class Generator:
         attributes = {"axes": axes, "epsilon": epsilon, **self.draw.qparams(), **self.draw.clamps()}
         y = self.builder.emit("qnormalize", operands, attributes, name=self.name("normalize"))
         if len(shape) == 5:
-            y = self.builder.emit("reshape", [y], {"shape": (n, h, w, c)}, name=self.name("joined"))
+            y = self.builder.emit("reshape", [y], {"shape": (-1, h, w, c)}, name=self.name("joined"))
         self.keep(y)
 
     def softmax(self) -> None:
@@ -371,22 +384,52 @@ class Generator:
         perm = self.draw.one([(0, 2, 1, 3), (0, 3, 1, 2), (0, 2, 3, 1)])
         self.keep(self.builder.emit("transpose", [self.image()], {"perm": perm}, name=self.name("transpose")))
 
+    def shuffle(self) -> None:
+        """Groups of channels exchanged, or channels moved between the pixels, as of a transposed convolution."""
+        x = self.image()
+        _, h, w, c = x.type.shape
+        groups = self.draw.one([g for g in range(1, min(c, 8) + 1) if c % g == 0])
+        split, perm, joined = self.draw.one([
+            ((-1, h, w, groups, c // groups), (0, 1, 2, 4, 3), (-1, h, w, c)),
+            ((-1, h, w, groups, c // groups), (0, 1, 3, 2, 4), (-1, h * groups, w, c // groups)),
+            ((-1, h, w, 1, groups, c // groups), (0, 1, 3, 2, 4, 5), (-1, h, w * groups, c // groups)),
+        ])  # fmt: skip
+        for kind, attributes in (("reshape", {"shape": split}), ("transpose", {"perm": perm})):
+            x = self.builder.emit(kind, [x], attributes, name=self.name("shuffle"))
+        self.keep(self.builder.emit("reshape", [x], {"shape": joined}, name=self.name("shuffled")))
+
+    def signed(self) -> None:
+        """Levels of s8, which leave the graph or come back."""
+        x = self.image()
+        multiplier = self.constant(self.draw.multipliers(255.0, ()), "m")
+        lo, hi = sorted((self.draw.whole(-128, 127), self.draw.whole(-128, 127)))
+        attributes = {**self.draw.qparams(), "zero_point": self.draw.whole(-128, 127), "dtype": "int8"}
+        y = self.builder.emit("requantize", [x, multiplier], {**attributes, "lo": lo, "hi": hi}, name=self.name("s8"))
+        if self.draw.chance(0.5):
+            self.builder.outputs[f"signed_{y.name}"] = y
+            return
+        real = self.builder.emit("dequantize", [y], name=self.name("float"))
+        if self.draw.chance(0.3):
+            real = self.builder.emit("quantize", [real], attributes, name=self.name("s8"))
+            real = self.builder.emit("dequantize", [real], name=self.name("float"))
+        self.keep(self.builder.emit("quantize", [real], self.draw.qparams(), name=self.name("again")))
+
     def reshape(self) -> None:
         """Rows and columns of pixels merged, or channels split off into them."""
         x = self.image()
-        n, h, w, c = x.type.shape
-        shape = self.draw.one([(n, 1, h * w, c), (n, w, h, c), (n, h, w * c, 1)])
+        _, h, w, c = x.type.shape
+        shape = self.draw.one([(-1, 1, h * w, c), (-1, w, h, c), (-1, h, w * c, 1)])
         if max(shape) <= 200:
             self.keep(self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("reshape")))
 
     def attend(self) -> None:
         """Pixels times pixels, for each image or head of channels, and the result times pixels again."""
         x = self.image()
-        n, h, w, c = x.type.shape
+        _, h, w, c = x.type.shape
         if h * w > 64:
             return
         heads = self.draw.one([count for count in (1, 2, 3, 4) if c % count == 0])
-        shape = (n, h * w, heads, c // heads)
+        shape = (-1, h * w, heads, c // heads)
         pixels = self.builder.emit("reshape", [x], {"shape": shape}, name=self.name("heads"))
         by_head = {"perm_a": (0, 2, 1, 3), "perm_b": (0, 2, 3, 1)}
         scores = self.builder.emit("qmatmul", [pixels, pixels], by_head, name=self.name("scores"))
@@ -396,13 +439,13 @@ class Generator:
         y = self.requantize(
             [acc, pixels] if self.draw.chance(0.5) else [acc], 128.0**2 * (h * w) ** 0.5, "attend_u8", ()
         )
-        self.keep(self.builder.emit("reshape", [y], {"shape": x.type.shape}, name=self.name("attended")))
+        self.keep(self.builder.emit("reshape", [y], {"shape": (-1, *x.type.shape[1:])}, name=self.name("attended")))
 
     def flatten(self) -> None:
         x = self.image()
         size = x.type.size // x.type.shape[0]
         if size <= 3000:
-            attributes = {"shape": (x.type.shape[0], size)}
+            attributes = {"shape": (-1, size)}
             self.keep(self.builder.emit("reshape", [x], attributes, name=self.name("flat")))
 
     def dense(self) -> None:
@@ -432,7 +475,7 @@ def inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
         if value.type.dtype == "uint8":
             arrays[value.name] = levels.astype(np.uint8)
             continue
-        quantized = next((op for op in graph.ops if value in op.operands), None)
+        quantized = next((op for op in graph.ops if value in op.operands and op.kind == "quantize"), None)
         scale, zero_point = (1.0, 0)
         if quantized is not None:
             scale, zero_point = quantized.number("scale"), quantized.integer("zero_point")

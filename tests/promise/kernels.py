@@ -17,7 +17,6 @@ from sqc.passes import pipeline
 from sqc.passes.fuse_requantize import FuseRequantize
 from sqc.runtime import Model, load_bytes
 from sqc.schedules import Target
-from tests.promise.generator import generate, inputs
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -28,17 +27,16 @@ TARGETS = ("x86-64-v3", VNNI, *LESSER)
 
 
 class Setting(NamedTuple):
-    """How a graph is compiled and run. Without ``padded`` kernels get the channels as they are, however odd."""
+    """How a graph is compiled. Without ``padded`` kernels get the channels as they are, however odd."""
 
     target: str
-    threads: int
     padded: bool
 
     @staticmethod
     def of(seed: int) -> Setting:
         """All combinations in turn."""
         turn, target = divmod(seed, len(TARGETS))
-        return Setting(TARGETS[target], 1 + turn % 2, turn % 4 > 0)
+        return Setting(TARGETS[target], turn % 4 > 0)
 
 
 def reference(graph: Graph, arrays: Arrays) -> dict[str, np.ndarray]:
@@ -60,7 +58,7 @@ def load_kernels(fused: Graph, setting: Setting) -> Model:
         (program,), build.constants.bytes(), build.objects, build.target.cpu_features, sqc.NUMBER_RULES,
         {"model": fused.name, "target": setting.target},
     )  # fmt: skip
-    return load_bytes(build_library(plan), setting.threads)
+    return load_bytes(build_library(plan), 1)
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,8 @@ class Alone:
     expected: np.ndarray
 
 
-def kernels_alone(seed: int, setting: Setting) -> Iterator[Alone]:
-    """Every kernel of a seed's graph."""
-    graph = generate(seed)
-    arrays = inputs(graph, seed)
+def kernels_alone(graph: Graph, arrays: Arrays, setting: Setting) -> Iterator[Alone]:
+    """Every kernel of a graph that runs on ``arrays``."""
     fused = fuse(graph, setting.padded)
     everything = {op.result.name: op.result for op in fused.ops}
     known = {**arrays, **reference(replace(fused, outputs=everything), arrays)}

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from sqc.ir import Graph
+from sqc.ir import Graph, Op, Value
 
-_MOVEMENT = ("reshape", "transpose", "slice", "pad", "copy", "concat")
+_EXACT_FLOATS = ("reshape", "transpose", "slice", "pad", "copy", "concat", "gather", "dynamic_parameters")
+
+
+def is_exact(op: Op) -> bool:
+    """Whether an op gives the reference's bits: all on integers, and what moves floats or finds their range."""
+    integers = any(value.type.dtype != "float32" for value in (*op.operands, op.result))
+    return integers or op.kind in _EXACT_FLOATS
+
+
+def exact_values(graph: Graph) -> set[Value]:
+    """The values that no float arithmetic contributes to."""
+    exact = {*graph.inputs, *graph.constants}
+    for op in graph.ops:
+        if set(op.operands) <= exact and is_exact(op):
+            exact.update(op.results)
+    return exact
 
 
 def exact_region(graph: Graph) -> Graph:
@@ -12,11 +27,7 @@ def exact_region(graph: Graph) -> Graph:
 
     Its outputs are the outputs that lie in it, and each value at which it ends.
     """
-    exact = {*graph.inputs, *graph.constants}
-    for op in graph.ops:
-        integers = any(value.type.dtype != "float32" for value in (*op.operands, op.result))
-        if set(op.operands) <= exact and (integers or op.kind in _MOVEMENT):
-            exact.add(op.result)
+    exact = exact_values(graph)
     outputs = {name: value for name, value in graph.outputs.items() if value in exact}
     for op in graph.ops:
         if op.result not in exact:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqc.ir import Builder, Graph, Quantization, TensorType, Value
-from tests.promise.harness import mismatches
+from tests.promise.comparing import mismatches
 from tests.promise.kernels import TARGETS
 
 few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
