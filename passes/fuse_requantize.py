@@ -13,7 +13,7 @@ ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qredu
 """Kinds whose accumulators an epilogue consumes."""
 
 MOVEMENT = ("transpose", "pad", "slice", "reshape", "gather")
-INJECTIVE = ("quantize", "dequantize", "requantize", "lookup", "qprelu", *MOVEMENT)
+INJECTIVE = ("quantize", "dynamic_quantize", "dequantize", "requantize", "lookup", "qprelu", *MOVEMENT)
 """Kinds that compute each element from one element; chains of them are one kernel."""
 
 

@@ -16,6 +16,10 @@ from sqc.passes.base import Notes
 from sqc.passes.lanes import Lanes
 
 
+_FIRST = ("dequantize", "dynamic_dequantize", "lookup")
+"""Kinds whose first operand alone has the channels of an activation."""
+
+
 @dataclass(frozen=True)
 class PadChannels:
     """Make the last extent of channels-last tensors 4 or a multiple of 16.
@@ -47,7 +51,7 @@ class _Padder:
             **dict.fromkeys(("conv2d", "qconv2d"), self.convolution),
             **dict.fromkeys(("fully_connected", "qfully_connected"), self.fully_connected),
             **dict.fromkeys(("add", "sub", "mul", "qmul", "quantize", *UNARY), self.elementwise),
-            **dict.fromkeys(("requantize", "dequantize", "lookup"), self.elementwise),
+            **dict.fromkeys(("requantize", "dequantize", "dynamic_dequantize", "lookup"), self.elementwise),
             **dict.fromkeys(("max_pool", "average_pool", "qsum_pool"), self.windowed),
             **dict.fromkeys(("reduce_mean", "qreduce_sum"), self.reduction),
             "concat": self.concat,
@@ -179,13 +183,13 @@ class _Padder:
     def elementwise(self, op: Op) -> Lanes | None:
         """All operands that have channels take the lanes of the first one that is padded."""
         channels = op.result.type.shape[-1]
-        count = {"requantize": len(op.operands) // 2, "dequantize": 1, "lookup": 1}.get(op.kind, len(op.operands))
+        count = {"requantize": len(op.operands) // 2, **dict.fromkeys(_FIRST, 1)}.get(op.kind, len(op.operands))
         lanes = next((self.lanes[value] for value in op.operands[:count] if self.has(value, channels)), None)
         if lanes is None:
             return None
         operands: list[Value | None] = []
         for i, value in enumerate(op.operands):
-            if op.kind == "lookup" and i == 1:
+            if op.kind in ("lookup", "dynamic_dequantize") and i == 1:
                 operands.append(self.rewriter.map(value))
             elif value.type.shape[-1:] != (channels,) or (i >= count and channels == 1):
                 operands.append(self.plain(value))

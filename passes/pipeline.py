@@ -90,7 +90,7 @@ EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants()
 
 
 def dynamic_quantization(exclude: Collection[str] = frozenset(), *, per_row: bool = True) -> tuple[Pass, ...]:
-    """From the float graph to one whose fully connected layers quantize their inputs at run time."""
+    """From the float graph to one whose convolutions and fully connected layers quantize their inputs at run time."""
     return (QuantizeDynamically(exclude, per_row), FoldConstants(), DeadCode())
 
 

@@ -131,7 +131,7 @@ def boundaries(chain: Chain) -> tuple[int, ...]:
 
 def _own_boundaries(step: Step, shapes: Sequence[Shape], sources: Sequence[set[int]]) -> set[int]:
     last = len(step.shape) - 1
-    if step.kind in ELEMENTWISE:
+    if step.kind in ELEMENTWISE or step.kind == "dynamic_quantize":
         return {cut for cuts in sources for cut in cuts}
     if step.kind == "concat":
         if step["axis"] % len(step.shape) != last:

@@ -103,7 +103,11 @@ class Epilogue:
 
         pairs = {step.pairs - 1 for step in self.steps if isinstance(step, Rescale)}
         operands = [
-            te.placeholder(shape if i in pairs else _declared(shape, self.shape, domain), dtype, name=f"operand{i}")
+            te.placeholder(
+                (math.prod(shape[:-1]), 2) if i in pairs else _declared(shape, self.shape, domain),
+                dtype,
+                name=f"operand{i}",
+            )
             for i, (shape, dtype) in enumerate(self.operands)
         ]
         constants = []
@@ -174,9 +178,9 @@ class EpilogueInputs:
                 continue
             if isinstance(step, Rescale):
                 tensor = self.operands[step.pairs - 1]
-                row = index[:-1] if len(tensor.shape) > 1 else ()
+                row = self._row(self.epilogue.operands[step.pairs - 1][0][:-1], index)
                 columns = [next(constants)(index[-1]) for _ in range(3 if step.bias else 2)]
-                sources.append(rescaled(sources[step.source], (tensor(*row, 0), tensor(*row, 1)), columns))
+                sources.append(rescaled(sources[step.source], (tensor(row, 0), tensor(row, 1)), columns))
                 continue
             multipliers = [next(constants)(*self._index(term.multiplier, index)) for term in step.terms]
             terms = [sources[term.source] for term in step.terms]
@@ -210,6 +214,14 @@ class EpilogueInputs:
             linear = linear // extent
         full = full[::-1][len(result) - len(shape) :]
         return [i if extent > 1 else 0 for i, extent in zip(full, shape, strict=True)]
+
+    def _row(self, rows: Shape, index: Sequence[Expr]) -> Expr:
+        """Which of ``rows``, broadcast to those of the result, ``index`` of the domain lies in."""
+        row: Expr = 0
+        if math.prod(rows) > 1:
+            for extent, i in zip(rows, self._index((*rows, 1), index)[:-1], strict=True):
+                row = row * extent + i
+        return row
 
 
 def _declared(shape: Shape, result: Shape, domain: Shape) -> Shape:

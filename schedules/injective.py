@@ -84,11 +84,16 @@ def _requantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     return View(step.shape, step.dtype, read)
 
 
+def _row(pairs: View, index: Index) -> Index:
+    """Which of ``pairs`` belongs to an element."""
+    return [0 if extent == 1 else i for i, extent in zip(index, pairs.shape[:-1], strict=False)]
+
+
 def _dynamic_quantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     x, pairs = sources
 
     def read(index: Index) -> Expr:
-        row = index[:-1] if len(pairs.shape) > 1 else ()
+        row = _row(pairs, index)
         t = te.round(x.read(index) / pairs.read([*row, 0])) + pairs.read([*row, 1])
         return te.min(te.max(t, constant(0.0)), constant(255.0)).astype("int32").astype("uint8")
 
@@ -99,7 +104,7 @@ def _dynamic_dequantize(step: Step, sources: Sequence[View], numbers: Numbers) -
     acc, pairs, *constants = sources
 
     def read(index: Index) -> Expr:
-        row = index[:-1] if len(pairs.shape) > 1 else ()
+        row = _row(pairs, index)
         pair = pairs.read([*row, 0]), pairs.read([*row, 1])
         return rescaled(acc.read(index), pair, [item.read(index[-1:]) for item in constants])
 

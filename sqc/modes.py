@@ -13,9 +13,9 @@ Mode: TypeAlias = Literal["static", "dynamic", "dynamic-tensor", "weights-int8",
 MODES: tuple[Mode, ...] = get_args(Mode)
 """Static scales come from a calibration.
 
-Modes without a calibration leave all but fully connected layers as they are. ``dynamic`` finds scales at run time for
-each row of the input of a layer, ``dynamic-tensor`` for the input as a whole. ``weights-int8``, ``weights-int4`` and
-``weights-float16`` store the weights so, and compute in float.
+``dynamic`` finds scales at run time for each row of the input of a fully connected layer and each sample of a
+convolution's, ``dynamic-tensor`` for the input as a whole; all other ops stay in float. ``weights-int8``,
+``weights-int4`` and ``weights-float16`` store the weights of fully connected layers so, and compute in float.
 """
 
 

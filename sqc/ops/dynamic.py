@@ -1,7 +1,8 @@
 """Quantization whose parameters are found at run time, for each row or for the whole tensor (sqc/NUMERICS.md).
 
-A pair of float32 numbers, scale and zero point, describes a row ``x[..., :]`` or a tensor; pairs have the shape
-``[..., 2]`` or ``[2]``. Levels are u8 without quantization parameters in their type.
+A pair of float32 numbers, scale and zero point, describes a row ``x[..., :]``, several rows or a tensor; pairs have the
+shape ``[2]``, or one that but for its last extent broadcasts to the rows. Levels are u8 without quantization
+parameters in their type.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from sqc.ir import Op, TensorType, define
 from sqc.ops.quantization import clamp
-from sqc.ops.shapes import require_dtype
+from sqc.ops.shapes import broadcast, require_dtype
 
 
 def _infer_parameters(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
@@ -36,7 +37,9 @@ def _parameters(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def _check_pairs(shape: Sequence[int], pairs: TensorType) -> None:
     require_dtype(pairs, "float32")
-    if pairs.shape not in ((2,), (*shape[:-1], 2)):
+    rows = tuple(shape[:-1])
+    whole = pairs.shape == (2,) or (pairs.rank == len(shape) and broadcast(pairs.shape[:-1], rows) == rows)
+    if not whole or pairs.shape[-1] != 2:
         raise ValueError(f"parameters of shape {list(pairs.shape)} fit neither the tensor nor its rows {list(shape)}")
 
 
