@@ -15,7 +15,6 @@ from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
 from sqc.passes.lanes import Lanes
 
-
 _FIRST = ("dequantize", "dynamic_dequantize", "lookup")
 """Kinds whose first operand alone has the channels of an activation."""
 
