@@ -148,7 +148,7 @@ def _image_order(graph: Graph, value: Value, layout: str) -> Permutation | None:
 
 
 def _windowed(sweep: _Layout, op: Op) -> bool:
-    """conv2d and pools"""
+    """Convolutions and pools"""
     if op.string("layout") == sweep.layout:
         return False
     perm = _HELD_AS[sweep.layout]
@@ -196,6 +196,18 @@ def _small_constant(sweep: _Layout, value: Value, array: np.ndarray, perm: Permu
     expanded = array.reshape((1,) * (len(perm) - array.ndim) + array.shape).transpose(inverse(perm))
     leading = next((axis for axis, extent in enumerate(expanded.shape) if extent != 1), expanded.ndim)
     return sweep.constant(expanded.reshape(expanded.shape[leading:]), value.name, value.type.quantization)
+
+
+def _dynamic_parameters(sweep: _Layout, op: Op) -> bool:
+    """The extremes of a whole tensor are the same in any order"""
+    if op.attributes["per_row"]:
+        return False
+    return sweep.emit_held(op, [sweep.held(op.operands[0])], identity(1))
+
+
+def _dynamic_quantize(sweep: _Layout, op: Op) -> bool:
+    """Elementwise, unless rows have parameters of their own"""
+    return op.operands[1].type.rank == 1 and _unary(sweep, op)
 
 
 def _concat(sweep: _Layout, op: Op) -> bool:
@@ -338,7 +350,7 @@ def _written(perm: Permutation) -> Permutation:
     return () if perm == identity(len(perm)) else perm
 
 
-WINDOWED = ("conv2d", "max_pool", "average_pool")
+WINDOWED = ("conv2d", "qconv2d", "max_pool", "average_pool")
 _KEEP_ORDER = (
     *UNARY,
     *BINARY,
@@ -361,7 +373,9 @@ _Handler: TypeAlias = Callable[[_Layout, Op], bool]
 _HANDLERS: Mapping[str, _Handler] = {
     **{kind: _windowed for kind in WINDOWED},
     **{kind: _unary for kind in (*UNARY, "quantize", "dequantize", "lookup")},
-    **{kind: _binary for kind in BINARY},
+    **{kind: _binary for kind in (*BINARY, "center")},
+    "dynamic_parameters": _dynamic_parameters,
+    "dynamic_quantize": _dynamic_quantize,
     "concat": _concat,
     "softmax": _one_axis,
     "batch_norm": _one_axis,

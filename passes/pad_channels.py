@@ -15,8 +15,11 @@ from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
 from sqc.passes.lanes import Lanes
 
-_FIRST = ("dequantize", "dynamic_dequantize", "lookup")
+_FIRST = ("dequantize", "dynamic_dequantize", "center", "lookup")
 """Kinds whose first operand alone has the channels of an activation."""
+
+_APART = ("dynamic_dequantize", "center", "lookup")
+"""Kinds whose second operand has no channels."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class _Padder:
             **dict.fromkeys(("conv2d", "qconv2d"), self.convolution),
             **dict.fromkeys(("fully_connected", "qfully_connected"), self.fully_connected),
             **dict.fromkeys(("add", "sub", "mul", "qmul", "quantize", *UNARY), self.elementwise),
-            **dict.fromkeys(("requantize", "dequantize", "dynamic_dequantize", "lookup"), self.elementwise),
+            **dict.fromkeys(("requantize", *_FIRST), self.elementwise),
             **dict.fromkeys(("max_pool", "average_pool", "qsum_pool"), self.windowed),
             **dict.fromkeys(("reduce_mean", "qreduce_sum"), self.reduction),
             "concat": self.concat,
@@ -188,7 +191,7 @@ class _Padder:
             return None
         operands: list[Value | None] = []
         for i, value in enumerate(op.operands):
-            if op.kind in ("lookup", "dynamic_dequantize") and i == 1:
+            if op.kind in _APART and i == 1:
                 operands.append(self.rewriter.map(value))
             elif value.type.shape[-1:] != (channels,) or (i >= count and channels == 1):
                 operands.append(self.plain(value))

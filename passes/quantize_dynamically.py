@@ -85,7 +85,7 @@ class _Quantizer(Rewriter):
     def quantized(self, op: Op, pairs: Value) -> Value:
         """The levels of the input of a layer, padded as it pads: zero has a level, whatever the parameters."""
         x = op.operands[0]
-        top, left, bottom, right = op.attributes.get("pads", (0, 0, 0, 0))
+        top, left, bottom, right = op.integers("pads") if op.kind == "conv2d" else (0, 0, 0, 0)
         key = _unmoved(self.graph, x), x.type.shape, (top, left, bottom, right)
         if key not in self.levels:
             real = self.map(x)

@@ -9,7 +9,9 @@ from sqc.ops.elementwise import BINARY, UNARY
 from sqc.schedules.chain import Chain, Step
 from sqc.schedules.views import Shape
 
-ELEMENTWISE = frozenset({"copy", "quantize", "dequantize", "requantize", "lookup", "qmul", "qprelu", *UNARY, *BINARY})
+ELEMENTWISE = frozenset(
+    {"copy", "quantize", "dequantize", "requantize", "center", "lookup", "qmul", "qprelu", *UNARY, *BINARY}
+)
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
 
 CELLS = frozenset({"qlstm_cell", "qlstm_hidden", "qgru_reset", "qgru_state"})

@@ -31,7 +31,7 @@ _RUN_TIME = frozenset({"scale", "zero_point", "lo", "hi", "dtype", "value"})
 _ACTIVATIONS = {
     **dict.fromkeys(("lookup", "dequantize", "batch_norm", "qprelu"), 1),
     **dict.fromkeys(("qlstm_cell", "qlstm_hidden", "qgru_reset"), 3),
-    "dynamic_dequantize": 2,
+    **dict.fromkeys(("dynamic_dequantize", "center"), 2),
     "qgru_state": 4,
 }
 """Kinds whose further operands are constants."""

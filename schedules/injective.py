@@ -111,6 +111,11 @@ def _dynamic_dequantize(step: Step, sources: Sequence[View], numbers: Numbers) -
     return View(acc.shape, "float32", read)
 
 
+def _center(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    acc, zero_point, sums = (source.broadcast(step.shape) for source in sources)
+    return View(step.shape, "int32", lambda i: acc(i) - zero_point(i).astype("int32") * sums(i))
+
+
 def _lookup(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     x, table = sources
     return View(x.shape, "uint8", lambda index: table.read([x.read(index).astype("int32")]))
@@ -196,6 +201,7 @@ FORMULAS: dict[str, Formula] = {
     "requantize": _requantize,
     "dynamic_quantize": _dynamic_quantize,
     "dynamic_dequantize": _dynamic_dequantize,
+    "center": _center,
     "lookup": _lookup,
     "qmul": _qmul,
     "qprelu": _qprelu,

@@ -20,8 +20,8 @@ def is_quantized(graph: Graph) -> bool:
 
 
 def is_folded(graph: Graph) -> bool:
-    """Whether a quantized graph computes on integers already, and not in float between roundings."""
-    return any(op.kind == "requantize" or _is_accumulator(result.type) for op in graph.ops for result in op.results)
+    """Whether a quantized graph rounds sums of integers already, and not floats alone."""
+    return any(op.kind == "requantize" for op in graph.ops)
 
 
 def _is_accumulator(type: TensorType) -> bool:

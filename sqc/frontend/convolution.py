@@ -1,4 +1,4 @@
-"""Convolution over one to three axes, and its transpose."""
+"""Convolution over one to three axes, in float and of levels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqc.frontend.depth import convolution_3d
 from sqc.frontend.node import Node, Unsupported
 from sqc.frontend.quantized import Constant, rearranged
 from sqc.frontend.table import handler
-from sqc.frontend.windows import read_window, result_2d, spatial_extents, to_2d
+from sqc.frontend.windows import Window, read_window, result_2d, spatial_extents, to_2d
 from sqc.ir import Value
 
 
@@ -23,20 +23,36 @@ def convolution(
     node: Node, x: Value, operands: Sequence[Constant], names: Sequence[str], emit: Callable[..., Value]
 ) -> Value:
     """The convolution that a node's attributes describe, of ``x`` with ``operands``: weights, and a bias or none."""
+    return convolve(node, "conv2d", x, operands, names, convolution_window(node, x, operands[0]), emit)
+
+
+def convolution_window(node: Node, x: Value, weights: Constant) -> Window:
+    """The window of a convolution of ``x`` with ``weights``, of which the node has attributes."""
     extents = spatial_extents(node, x)
-    weights, *bias = operands
     kernel = weights.shape[2:]
     if len(weights.shape) != x.type.rank or node.integers("kernel_shape", kernel) != kernel:
         raise Unsupported(f"weights of shape {list(weights.shape)} do not fit the operand or kernel_shape")
-    window = read_window(node, extents, kernel)
+    return read_window(node, extents, kernel)
+
+
+def convolve(
+    node: Node,
+    kind: str,
+    x: Value,
+    operands: Sequence[Constant],
+    names: Sequence[str],
+    window: Window,
+    emit: Callable[..., Value],
+) -> Value:
+    """A convolution of ``kind`` over ``window``: of one axis and of two one op, of three through two."""
+    weights, *bias = operands
+    groups, line = node.integer("group"), x.type.rank == 3
     offsets = [node.constant(constant, name) for constant, name in zip(bias, names[1:], strict=True)]
-    if len(extents) == 3:
-        return convolution_3d(node, x, weights, next(iter(offsets), None), window, node.integer("group"))
-    line = len(extents) == 1
+    if x.type.rank == 5:
+        return convolution_3d(node, x, weights, next(iter(offsets), None), window, groups, kind)
     if line:
         x = to_2d(node, x)
         w = node.constant(rearranged(weights, lambda array: array[:, :, None, :]), f"{names[0]}/2d")
     else:
         w = node.constant(weights, names[0])
-    groups = node.integer("group")
-    return result_2d(node, "conv2d", x, w, *offsets, emit=emit, line=line, groups=groups, **window.attributes())
+    return result_2d(node, kind, x, w, *offsets, emit=emit, line=line, groups=groups, **window.attributes())

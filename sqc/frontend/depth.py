@@ -23,7 +23,9 @@ class Taps:
     count: int
 
 
-def convolution_3d(node: Node, x: Value, weights: Constant, bias: Value | None, window: Window, groups: int) -> Value:
+def convolution_3d(
+    node: Node, x: Value, weights: Constant, bias: Value | None, window: Window, groups: int, kind: str = "conv2d"
+) -> Value:
     """A convolution of ``x`` [N, C, D, H, W] with weights [O, C / groups, KD, KH, KW]: taps along depth as channels."""
     batch, channels = x.type.shape[:2]
     kernel, outputs = window.kernel[0], weights.shape[0]
@@ -38,7 +40,7 @@ def convolution_3d(node: Node, x: Value, weights: Constant, bias: Value | None, 
     image = weights.shape[3:]
     flat = rearranged(weights, lambda array: array.transpose(0, 2, 1, 3, 4).reshape(outputs, -1, *image))
     operands = [gathered, node.constant(flat, f"{node.operand_name(1)}/2d")] + ([bias] if bias is not None else [])
-    y = node.step("conv2d", *operands, groups=groups, **window.flat().attributes())
+    y = node.step(kind, *operands, groups=groups, **window.flat().attributes())
     return _as_volumes(node, [y], batch)
 
 

@@ -79,8 +79,14 @@ def matmul(node: Node) -> Value:
     return _constant_by(node, node.value(1))
 
 
-def product(node: Node, kind: str, a: Value, b: Value, *zero_points: Value) -> Value:
-    """A product of matrices that are computed, or a constant batch; vectors become matrices."""
+def product(
+    node: Node, kind: str, a: Value, b: Value, *zero_points: Value, emit: Callable[..., Value] | None = None
+) -> Value:
+    """A product of matrices that are computed, or a constant batch, as the node's result, or by ``emit``.
+
+    Vectors become matrices.
+    """
+    emit = emit or node.result
     vectors = a.type.rank == 1, b.type.rank == 1
     if vectors[0]:
         a = node.step("reshape", a, shape=(1, *a.type.shape))
@@ -89,11 +95,11 @@ def product(node: Node, kind: str, a: Value, b: Value, *zero_points: Value) -> V
     if a.type.shape[-1:] != b.type.shape[-2:-1]:
         raise Unsupported(f"operands of shapes {list(a.type.shape)} and {list(b.type.shape)} do not fit")
     if not any(vectors):
-        return node.result(kind, a, b, *zero_points)
+        return emit(kind, a, b, *zero_points)
     y = node.step(kind, a, b, *zero_points)
     *batch, rows, columns = y.type.shape
     kept = [extent for extent, vector in zip((rows, columns), vectors, strict=True) if not vector]
-    return node.result("reshape", y, shape=(*batch, *kept))
+    return emit("reshape", y, shape=(*batch, *kept))
 
 
 def by_constant(node: Node, x: Value, matrix: Constant, name: str, emit: Callable[..., Value]) -> Value:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 
 from sqc.frontend.convolution import convolution
-from sqc.frontend.linear import by_constant
+from sqc.frontend.linear import by_constant, product
 from sqc.frontend.node import LEVELS, UNIT, Node, Unsupported
 from sqc.frontend.quantized import QuantizedConstant
 from sqc.frontend.table import handler
@@ -62,10 +64,19 @@ def qlinear_conv(node: Node) -> Value:
 @handler("QLinearMatMul")
 def qlinear_matmul(node: Node) -> Value:
     """a, its scale and zero point; b, its own; those of the result."""
-    x = _stated_as(node, node.value(0), _whole_tensor(node, 1))
-    matrix = _quantized_constant(node, 3, 4, axis=-1)
-    y = by_constant(node, node.step("dequantize", x), matrix, node.operand_name(3), node.step)
+    a, b = _real(node, 0, 1, axis=-2), node.tensor(3)
+    if isinstance(b, Value) or math.prod(b.shape[:-2]) != 1:
+        y = product(node, "matmul", a, _real(node, 3, 4, axis=-1), emit=node.step)
+    else:
+        y = by_constant(node, a, _quantized_constant(node, 3, 4, axis=-1), node.operand_name(3), node.step)
     return _quantize(node, y, _result_type(node, 7), _whole_tensor(node, 6))
+
+
+def _real(node: Node, index: int, parameters: int, axis: int) -> Value:
+    """The levels at input ``index``, known or computed, as the numbers that they stand for."""
+    if not isinstance(node.tensor(index), Value):
+        return node.constant(_quantized_constant(node, index, parameters, axis), node.operand_name(index))
+    return node.step("dequantize", _stated_as(node, node.value(index), _whole_tensor(node, parameters)))
 
 
 def _by_channel(node: Node, x: Value) -> tuple[Quantization, np.ndarray | None]:

@@ -58,6 +58,21 @@ def _quantize(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     return clamp(t, 0, 255).astype(np.uint8)
 
 
+def _infer_center(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
+    acc, zero_point, sums = types
+    require_dtype(acc, "int32")
+    require_dtype(zero_point, "uint8")
+    require_dtype(sums, "int32")
+    if zero_point.size != 1 or zero_point.rank > acc.rank or broadcast(acc.shape, sums.shape) != acc.shape:
+        raise ValueError(f"needs one zero point, and sums that broadcast to {list(acc.shape)}, not {sums}")
+    return acc
+
+
+def _center(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    acc, zero_point, sums = arrays
+    return np.asarray(acc - zero_point.astype(np.int32) * sums, np.int32)
+
+
 def _infer_dequantize(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
     acc, pairs, sums, scales, *bias = types
     require_dtype(acc, "int32")
@@ -85,4 +100,6 @@ define(
     reference=_parameters,
 )
 define("dynamic_quantize", arity=2, infer=_infer_quantize, reference=_quantize)
+define("center", arity=3, infer=_infer_center, reference=_center)
+"""Sums of products of levels less ``zero_point * sums``: the sums of the levels less their zero point."""
 define("dynamic_dequantize", arity=(4, 5), infer=_infer_dequantize, reference=_dequantize)

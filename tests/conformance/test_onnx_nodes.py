@@ -28,7 +28,6 @@ ACTIVATION_CHANNELS = "a zero point for each channel of an activation"
 EXPONENTS = "an exponent for each element, or one computed at run time"
 TRAINING = "training mode"
 REGION = "a region of interest"
-BATCH_OF_MATRICES = "both operands are batches of matrices"
 
 
 @dataclass(frozen=True)
@@ -122,13 +121,8 @@ OPERATORS: Mapping[str, Operator] = {
     "QLinearConv": Operator(),
     "DynamicQuantizeLinear": Operator(),
     "MatMulInteger": Operator(first_parameter=2),
-    "QLinearMatMul": Operator(
-        excluded={
-            f"test_qlinearmatmul_3D_{dtype}_{scale}": BATCH_OF_MATRICES
-            for dtype in ("uint8", "int8")
-            for scale in ("float32", "float16")
-        }
-    ),
+    "ConvInteger": Operator(),
+    "QLinearMatMul": Operator(),
 }
 
 
