@@ -36,11 +36,11 @@ def choose_parameters(
         settings = ranges.settings(names[value])
         bounds = useful_range(graph, value, placement)
         if value.name in calibration.parameters:
-            scale, zero_point, bits = calibration.parameters[value.name]
-            if bits != settings.bits:
+            scale, zero_point, told = calibration.parameters[value.name]
+            if told != settings.bits:
                 raise CalibrationError(
-                    f"the calibration gives '{value.name}' {bits} bits, the ranges {settings.bits}: add the rule "
-                    f"'{value.name}=bits:{bits}'"
+                    f"the calibration gives '{value.name}' {told} bits, the ranges {settings.bits}: add the rule "
+                    f"'{value.name}=bits:{told}'"
                 )
             parameters[value.name] = scale, zero_point
         elif settings.search == OUTPUT_ERROR:
