@@ -337,7 +337,7 @@ def test_operator_with_open_batch(case: Case) -> None:
 def test_all_operators_have_a_case() -> None:
     tested = {case.op_type for case in ALL}
     rounding = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"}  # in tests/qdq, tests/conformance
-    dynamic = {"DynamicQuantizeLinear", "MatMulInteger"}  # in tests/conformance
+    dynamic = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"}  # in tests/conformance
     recurrent = {"LSTM", "GRU"}  # in tests/recurrent
     assert HANDLERS.keys() - tested == {"CastLike", *rounding, *dynamic, *recurrent}
 
@@ -349,11 +349,11 @@ def test_no_attribute_is_forgotten(op_type: str) -> None:
     module = inspect.getmodule(handler.function)
     assert module is not None
     source = inspect.getsource(module)
-    if op_type in ("Conv", "QLinearConv", "MaxPool", "AveragePool"):
+    if op_type in ("Conv", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool"):
         import sqc.frontend.windows
 
         source += inspect.getsource(sqc.frontend.windows)
-    if op_type == "QLinearConv":
+    if op_type in ("ConvInteger", "QLinearConv"):
         import sqc.frontend.convolution
 
         source += inspect.getsource(sqc.frontend.convolution)
