@@ -16,7 +16,7 @@ from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
 from sqc.ops.recurrent import hidden_multiplier
-from sqc.schedules.epilogue import is_moderate
+from sqc.schedules.epilogue import is_moderate, largest
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.levels import level_limits
 from sqc.schedules.target import Target
@@ -177,7 +177,7 @@ def lower_chain(op: Op, target: Target, known: Mapping[Value, np.ndarray]) -> Ke
 def _clamping(op: Op, known: Sequence[np.ndarray | None]) -> tuple[tuple[str, Any], ...]:
     """How a requantize clamps; ``moderate`` and ``full`` are those of :class:`sqc.schedules.epilogue.Requantize`."""
     count = len(op.operands) // 2
-    moderate = is_moderate(op.operands[:count], known[count:])
+    moderate = is_moderate([largest(value) for value in op.operands[:count]], known[count:])
     limits = op.integer("lo"), op.integer("hi")
     return ("moderate", moderate), ("full", moderate and limits == LIMITS[op.string("dtype")])
 

@@ -76,6 +76,10 @@ class Depthwise:
         self._schedule(sch, tile, weights, stage_scope(size) if staged else None)
         return sch.mod["main"]
 
+    def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
+        """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
+        return [pack_columns(w, self.window, column(target)), pack_bias(bias), *epilogue]
+
     def _schedule(self, sch: Schedule, tile: Tile, weights: Column, stage: str | None) -> None:
         from sqc.schedules.microkernel import schedule_output, schedule_stage, schedule_start
 
@@ -120,39 +124,50 @@ def column_taps(window: Window, format: Column) -> int:
     return (shared_rows(window, format) - 1) * window.strides[0] + window.kernel[0]
 
 
+def pack_rows(w: np.ndarray, window: Window, format: Column) -> np.ndarray:
+    """Weights ``[C, kh, kw]`` as ``[C][rows][kw][taps]``, filled up with zeros.
+
+    ``rows`` is :func:`shared_rows`, ``taps`` :func:`column_taps`, filled up to whole dot products.
+    """
+    rows, taps = shared_rows(window, format), round_up(column_taps(window, format), format.depth)
+    channels, kh, kw = w.shape
+    full = np.zeros((channels, rows, kw, taps), format.element)
+    for row in range(rows):
+        first = row * window.strides[0]
+        full[:, row, :, first : first + kh] = w.swapaxes(1, 2)
+    return full
+
+
 def pack_columns(w: np.ndarray, window: Window, format: Column) -> np.ndarray:
     """Weights ``[C, kh, kw]`` as ``[C/lanes][rows][kw][taps/depth][lanes][depth]``, filled up with zeros.
 
-    ``rows`` is :func:`shared_rows`, ``taps`` :func:`column_taps`, both C and taps are filled up. The shape is
-    ``[C/lanes][rows][kw][lanes][taps]``: that of the tensor that the intrinsic is described with.
+    The shape is ``[C/lanes][rows][kw][lanes][taps]``: that of the tensor that the intrinsic is described with.
     """
-    lanes, depth, rows = format.lanes, format.depth, shared_rows(window, format)
-    channels, kh, kw = w.shape
-    c, taps = round_up(channels, LANES), round_up(column_taps(window, format), depth)
-    full = np.zeros((c, rows, taps, kw), format.element)
-    for row in range(rows):
-        first = row * window.strides[0]
-        full[:channels, row, first : first + kh] = w
-    split = full.reshape(c // lanes, lanes, rows, taps // depth, depth, kw).transpose(0, 2, 5, 3, 1, 4)
-    return np.ascontiguousarray(split).reshape(c // lanes, rows, kw, lanes, taps)
+    lanes, depth = format.lanes, format.depth
+    full = pack_rows(np.pad(w, ((0, -len(w) % LANES), (0, 0), (0, 0))), window, format)
+    channels, rows, kw, taps = full.shape
+    split = full.reshape(channels // lanes, lanes, rows, kw, taps // depth, depth).transpose(0, 2, 3, 4, 1, 5)
+    return np.ascontiguousarray(split).reshape(channels // lanes, rows, kw, lanes, taps)
 
 
 def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
     """A kernel for a ``qconv2d`` in NHWC with as many groups as input and output channels."""
+    from sqc.schedules.depthwise_groups import DepthwiseGroups, groups_pay
+
     epilogue, values = epilogue_of(pattern)
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
-    weights = column(target)
-
-    def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        return [
-            pack_columns(constants[w][:, 0], window, weights),
-            pack_bias(constants[bias]),
-            *values.pack(constants),
-            np.array((x.type.zero_point, *values.parameters), np.int32),
-        ]
-
     window = Window.of(pattern)
     # Columns have two taps at least (TensorIR drops loops of extent 1); the weights of a second one are zeros.
     window = replace(window, kernel=(max(2, window.kernel[0]), window.kernel[1]))
-    problem = Depthwise(x.type.shape[0], window, x.type.shape[3], epilogue)
+    batch, _, _, channels = x.type.shape
+    problem: Depthwise | DepthwiseGroups = Depthwise(batch, window, channels, epilogue)
+    if groups_pay(channels, epilogue, target):
+        problem = DepthwiseGroups(batch, window, channels, epilogue)
+
+    def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
+        return [
+            *problem.pack(constants[w][:, 0], constants[bias], values.pack(constants), target),
+            np.array((x.type.zero_point, *values.parameters), np.int32),
+        ]
+
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

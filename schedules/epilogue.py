@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Tensor
 
 Shape = tuple[int, ...]
+Magnitude: TypeAlias = "float | np.ndarray"
 
 
 @dataclass(frozen=True)
@@ -161,14 +162,52 @@ class EpilogueInputs:
         ``accumulator`` is the anchor's s32 value there (None where the anchor is the first step itself). The steps
         take their zero points and limits (as bits of float32) from ``parameters[offset:]``.
         """
+        return self._apply(self.epilogue.steps, [accumulator, *self._activations(index)], index, parameters, offset)
+
+    def first_total(self, accumulator: Expr, multiplier: Expr) -> Expr:
+        """The rounded sum of a first step that is a moderate requantize of ``accumulator`` alone."""
+        from sqc.schedules._tvm import rounded
+
+        return rounded(weighted_sum([accumulator], [None], [multiplier]))
+
+    def first_level(self, total: Expr, parameters: Tensor, offset: int) -> Expr:
+        """What a first step makes of its rounded sum, but for limits narrower than those of its type."""
+        return _to_level(total, parameters(offset), self._first.dtype)
+
+    def after_first(self, level: Expr, index: Sequence[Expr], parameters: Tensor, offset: int) -> Expr:
+        """The result at ``index`` of the domain, where the first step has made ``level`` of the accumulator."""
+        first = self._first
+        if not first.full:
+            level = _limited(level, [parameters(offset + i) for i in (1, 2)], first.dtype)
+        sources = [None, *self._activations(index), level]
+        return self._apply(self.epilogue.steps[1:], sources, index, parameters, offset + 3 + len(first.terms))
+
+    @property
+    def _first(self) -> Requantize:
+        first = self.epilogue.steps[0]
+        assert isinstance(first, Requantize)
+        return first
+
+    def _activations(self, index: Sequence[Expr]) -> list[Expr | None]:
+        pairs = {step.pairs - 1 for step in self.epilogue.steps if isinstance(step, Rescale)}
+        return [
+            None if i in pairs else tensor(*self._index(shape, index))
+            for i, (tensor, (shape, _)) in enumerate(zip(self.operands, self.epilogue.operands, strict=True))
+        ]
+
+    def _apply(
+        self,
+        steps: Sequence[Step],
+        sources: list[Expr | None],
+        index: Sequence[Expr],
+        parameters: Tensor,
+        offset: int,
+    ) -> Expr:
+        """What the last ``steps`` make of the sources before them."""
         from sqc.schedules._tvm import tirx
 
-        sources: list[Expr | None] = [accumulator]
-        pairs = {step.pairs - 1 for step in self.epilogue.steps if isinstance(step, Rescale)}
-        for i, (tensor, (shape, _)) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            sources.append(None if i in pairs else tensor(*self._index(shape, index)))
-        constants = iter(self.constants)
-        for step in self.epilogue.steps:
+        constants = iter(self.constants[len(self.constants) - sum(map(_constant_count, steps)) :])
+        for step in steps:
             if isinstance(step, Lookup):
                 sources.append(next(constants)(sources[step.source].astype("int32")))  # type: ignore[union-attr]
                 continue
@@ -224,6 +263,12 @@ class EpilogueInputs:
         return row
 
 
+def _constant_count(step: Step) -> int:
+    if isinstance(step, Requantize):
+        return len(step.terms)
+    return (3 if step.bias else 2) if isinstance(step, Rescale) else 1
+
+
 def _declared(shape: Shape, result: Shape, domain: Shape) -> Shape:
     if shape == result:
         return domain
@@ -267,18 +312,27 @@ def requantized(total: Expr, lo: Expr, hi: Expr, zero_point: Expr, dtype: str) -
 
 def saturated(total: Expr, zero_point: Expr | None, limits: Sequence[Expr], dtype: str) -> Expr:
     """``total``, below 2**30 in magnitude, rounded, plus ``zero_point``, clamped to ``dtype`` and to ``limits``."""
-    from sqc.schedules._tvm import rounded, te
+    from sqc.schedules._tvm import rounded
+
+    value = _to_level(rounded(total), zero_point, dtype)
+    return _limited(value, limits, dtype) if limits else value
+
+
+def _to_level(integer: Expr, zero_point: Expr | None, dtype: str) -> Expr:
+    from sqc.schedules._tvm import te
 
     least, most = LIMITS[dtype]
-    integer = rounded(total)
     if zero_point is not None:
         # A zero point of 16 bits can be added after packing to 16 bits; see sqc.schedules.intrinsics.packs.
         integer = integer + zero_point.astype("int16").astype("int32")
-    value = te.max(te.min(integer, most), least).astype(dtype)
-    if limits:
-        lo, hi = (limit.astype(dtype) for limit in limits)
-        value = te.min(te.max(value, lo), hi)
-    return value
+    return te.max(te.min(integer, most), least).astype(dtype)
+
+
+def _limited(level: Expr, limits: Sequence[Expr], dtype: str) -> Expr:
+    from sqc.schedules._tvm import te
+
+    lo, hi = (limit.astype(dtype) for limit in limits)
+    return te.min(te.max(level, lo), hi)
 
 
 @dataclass(frozen=True)
@@ -306,6 +360,8 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
         for value in _terms(op):
             if value not in internal and value not in activations:
                 activations.append(value)
+    accumulator = pattern.anchor.result if anchored else None
+    sums = largest_sums(pattern) if anchored else 0.0
     numbers = {pattern.anchor.result: 0} if anchored else {}
     numbers.update({value: 1 + i for i, value in enumerate(activations)})
     steps: list[Step] = []
@@ -329,7 +385,8 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             )
             dtype, z = op.string("dtype"), op.integer("zero_point")
             limits = op.integer("lo"), op.integer("hi")
-            moderate = is_moderate(terms, [pattern.constants.get(pattern.operand[value]) for value in others])
+            known = [pattern.constants.get(pattern.operand[value]) for value in others]
+            moderate = is_moderate([sums if value == accumulator else largest(value) for value in terms], known)
             steps.append(Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype], centered=z == 0))
             parameters += [z, *(limits if moderate else [float_bits(limit - z) for limit in limits])]
             parameters += [value.type.zero_point for value in terms]
@@ -344,13 +401,33 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
     return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters))
 
 
-def is_moderate(terms: Sequence[Value], multipliers: Sequence[np.ndarray | None]) -> bool:
-    """Whether the sum of the terms times their multipliers, as far as those are known, stays below 2**30."""
+def is_moderate(magnitudes: Sequence[Magnitude], multipliers: Sequence[np.ndarray | None]) -> bool:
+    """Whether the sum of terms times their multipliers, as far as those are known, stays below 2**30.
+
+    ``magnitudes`` are the largest of each term, zero point included: one number, or one for each channel.
+    """
     bound = 0.0
-    for term, multiplier in zip(terms, multipliers, strict=True):
-        least, most = LIMITS[term.type.dtype]
-        bound += math.inf if multiplier is None else (most - least) * float(np.max(np.abs(multiplier)))
+    for magnitude, multiplier in zip(magnitudes, multipliers, strict=True):
+        bound += math.inf if multiplier is None else float(np.max(np.abs(magnitude * multiplier.astype(np.float64))))
     return bound < 2**30
+
+
+def largest(value: Value) -> float:
+    """The largest magnitude that ``value`` minus its zero point can have."""
+    least, most = LIMITS[value.type.dtype]
+    return float(most - least)
+
+
+def largest_sums(pattern: Pattern) -> Magnitude:
+    """The largest magnitudes of the anchor's accumulators: of each channel, where weights and biases are known."""
+    anchor = pattern.anchor
+    if anchor.kind in ("qconv2d", "qfully_connected"):
+        w, bias = (pattern.constants.get(pattern.operand[value]) for value in anchor.operands[1:3])
+        if w is not None and bias is not None:
+            _, most = LIMITS["uint8"]
+            weights = np.abs(w.reshape(len(w), -1).astype(np.int64)).sum(axis=1)
+            return np.asarray(np.abs(bias.astype(np.float64)) + most * weights)
+    return largest(anchor.result)
 
 
 def float_bits(value: int) -> int:

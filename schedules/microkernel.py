@@ -142,8 +142,8 @@ def schedule_start(sch: Schedule, init: Any, axes: int) -> None:
     sch.vectorize(lane)
 
 
-def schedule_stage(sch: Schedule, task: Any, scope: str) -> None:
-    """Compute ``stage`` once a task, in vectors."""
+def schedule_stage(sch: Schedule, task: Any, scope: str, most: int = 32) -> None:
+    """Compute ``stage`` once a task, in vectors of at most ``most`` channels."""
     stage = sch.get_sblock("stage")
     sch.compute_at(stage, task, preserve_unit_loops=True)
     sch.set_scope(stage, 0, scope)
@@ -152,7 +152,7 @@ def schedule_stage(sch: Schedule, task: Any, scope: str) -> None:
     sch.annotate(column, "pragma_loop_partition_hint", 1)
     extent = sch.get(channel).extent.value
     # Long rows of few channels end with a part of a vector.
-    lanes = vector_lanes(extent) if extent % LANES == 0 or extent < 4 * LANES else 2 * LANES
+    lanes = vector_lanes(extent, most) if extent % LANES == 0 or extent < 4 * LANES else 2 * LANES
     chunk, vector = sch.split(channel, [None, lanes])
     sch.annotate(chunk, "pragma_loop_partition_hint", 1)
     sch.vectorize(vector)

@@ -42,6 +42,8 @@ class Target:
     cpu_features: tuple[str, ...]
     attributes: tuple[str, ...] = ()
     emulated: bool = False
+    dot_ports: int = 1
+    """Dot products of whole vectors that a core starts in a cycle, as far as tiles depend on it."""
 
     @property
     def registers(self) -> int:
@@ -104,13 +106,14 @@ def _targets() -> dict[str, Target]:
         targets.append(Target(name, "avxvnni", "alderlake", (*_V3, "avxvnni")))
     targets.append(Target("avxvnni-evex", "avxvnni", "x86-64-v3", _EVEX, ("+avx512vl", "+avx512vnni")))
     for name in ("cascadelake", "cooperlake"):
-        targets.append(Target(name, "avx512vnni", name, _VNNI))
-    targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE))
+        targets.append(Target(name, "avx512vnni", name, _VNNI, dot_ports=2))
+    targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE, dot_ports=2))
     for name in ("sapphirerapids", "emeraldrapids", "graniterapids"):
-        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_FP16))
-        targets.append(Target(f"{name}-amx", "amx", name, (*_ICE_LAKE, "amx-tile", "amx-int8"), _NO_FP16))
-    for name in ("znver4", "znver5"):
-        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A))
+        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_FP16, dot_ports=2))
+        amx = (*_ICE_LAKE, "amx-tile", "amx-int8")
+        targets.append(Target(f"{name}-amx", "amx", name, amx, _NO_FP16, dot_ports=2))
+    for name, ports in (("znver4", 1), ("znver5", 2)):
+        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A, dot_ports=ports))
     return {target.name: target for target in targets}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise, column_taps, shared_rows
+from sqc.schedules.depthwise_groups import DepthwiseGroups, group_channels
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.indexed_product import IndexedProduct
@@ -32,7 +33,7 @@ FIRST_CACHE = 24_576
 
 @dataclass(frozen=True)
 class Costs:
-    """Cycles that a tile costs besides its dot products, fitted to times measured on a core of that instruction set.
+    """Cycles that a tile costs, fitted to times measured on a core of that kind.
 
     What depends on bytes is per byte that has to come from beyond the first cache, other than staging.
     """
@@ -47,19 +48,48 @@ class Costs:
     address: float
     """Per row whose activations lie at an irregular distance."""
     weights: float
+    panel: float
+    """Like ``weights``, of a panel that every tile reads again, in order, so that much of it comes in time."""
     activations: float
     results: float
     staging: float
+    step: StepCosts | None = None
+    """Of a step of the inner loop, where products take bytes as they are in vectors of 512 bits."""
 
 
-COSTS: Mapping[int, Costs] = {
-    32: Costs({16: 9.0}, 0.0, 0.0, 12.0, 6.0, weights=0.06, activations=0.0, results=0.0, staging=0.05),
-    64: Costs(
-        {16: 3.0, 32: 2.4, 64: 2.2}, 0.5, 1.4, 0.9, 0.6, weights=0.011, activations=0.007, results=0.009, staging=0.07
+@dataclass(frozen=True)
+class StepCosts:
+    """Cycles of one step of the inner loop: what binds is arithmetic, loads, or the wait for an accumulator."""
+
+    product: float
+    """Per accumulator vector."""
+    weights: float
+    """Per vector of weights."""
+    activation: float
+    """Per row: four activations, broadcast by the dot product itself."""
+    address: float
+    """Per row beyond eight at an irregular distance, whose address is loaded too."""
+    least: float
+
+
+COSTS: Mapping[tuple[int, int], Costs] = {
+    (32, 1): Costs(
+        {16: 9.0}, crowd=0.0, operand=0.0, tile=12.0, address=6.0,
+        weights=0.06, panel=0.02, activations=0.0, results=0.0, staging=0.05,
     ),
-}
-"""By the bytes of a vector, measured with AVX2 and AVX-512 VNNI. With the latter, on Zen 4, over 41 layers and about 25
-tiles each, the tile of the least estimate took 1 % longer than the best, in geometric mean."""
+    (64, 1): Costs(
+        {16: 3.0, 32: 2.4, 64: 2.2}, crowd=0.5, operand=1.4, tile=0.9, address=0.6,
+        weights=0.011, panel=0.0037, activations=0.007, results=0.009, staging=0.07,
+        step=StepCosts(1.0, weights=1.5, activation=0.15, address=1.0, least=3.0),
+    ),
+    (64, 2): Costs(
+        {16: 1.6, 32: 1.5, 64: 1.1}, crowd=0.0, operand=2.2, tile=3.6, address=1.6,
+        weights=0.0, panel=0.0044, activations=0.006, results=0.001, staging=0.066,
+        step=StepCosts(0.46, weights=1.1, activation=0.47, address=0.47, least=4.9),
+    ),
+}  # fmt: skip
+"""By the bytes of a vector and the dot products of such vectors that start in a cycle, measured with AVX2 (Zen 3) and
+AVX-512 VNNI (Zen 4; Emerald Rapids)."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +150,7 @@ def candidates(work: Work, target: Target) -> Iterator[Tile]:
 
 def estimate(work: Work, tile: Tile, target: Target) -> float:
     """Cycles, over one and several threads."""
-    costs, operands, product = COSTS[target.vector_bytes], len(work.epilogue.operands), work.product
+    costs, operands, product = _costs(target), len(work.epilogue.operands), work.product
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
     accumulators = tile.rows * tile.vectors
@@ -132,8 +162,7 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
     step_bytes = product.depth * (2 if product.widens else 1)
     panel = work.steps * tile.columns * product.weight_bytes
     if panel > FIRST_CACHE:
-        # Every tile reads its panel again, in order, so that much of it comes in time.
-        cycles += column_tiles * row_tiles * panel * costs.weights / 3
+        cycles += column_tiles * row_tiles * panel * costs.panel
     elif column_tiles * panel > FIRST_CACHE:
         cycles += column_tiles * panel * costs.weights
     rows = tile.block * work.steps * step_bytes
@@ -174,10 +203,14 @@ def step_cycles(tile: Tile, target: Target, product: Dot, *, scattered: bool) ->
         return max((2 * rows * vectors + vectors) / 2, (rows + vectors) / 2, 2.0)
     if target.isa == "avxvnni":
         return max(rows * vectors, (rows + 2 * vectors) / 2, 3.0)
-    # Vectors of weights are loaded one in a cycle, activations, broadcast by the dot product itself, several. Where
-    # addresses exceed the general registers, they are loaded too.
-    loads = 1.5 * vectors + 0.15 * rows + (max(0, rows - 8) if scattered else 0)
-    return max(rows * vectors, loads, 3.0)
+    step = _costs(target).step
+    assert step is not None
+    loads = step.weights * vectors + step.activation * rows + (step.address * max(0, rows - 8) if scattered else 0)
+    return max(step.product * rows * vectors, loads, step.least)
+
+
+def _costs(target: Target) -> Costs:
+    return COSTS[target.vector_bytes, target.dot_ports if target.vector_bytes == 64 else 1]
 
 
 def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
@@ -302,4 +335,37 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
     vectors = LANES // column(target).lanes
     pixels = range(min(ow, 7 if together < 3 else 4), 0, -1)
     tiles = [Tile(count, vectors, block, part) for block in blocks for part in parts for count in pixels]
+    return sorted(tiles, key=cycles)
+
+
+def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile]:
+    """The tiles of a depthwise convolution by groups of channels, the best by estimate first; see above."""
+    window, format = problem.window, column(target)
+    oh, ow = window.output
+    group = group_channels(target)
+    together, dots = shared_rows(window, format), -(-column_taps(window, format) // format.depth)
+    groups = -(-problem.channels // group)
+
+    def tile_cycles(pixels: int) -> float:
+        unpacks = 8 * dots * window.span(pixels, 1)
+        products = 4 * dots * together * pixels * window.kernel[1]
+        return (unpacks + products + 17 * together * pixels) / 2 + 5
+
+    def cycles(tile: Tile) -> float:
+        tiles = tile.block // together * -(-ow // tile.rows) * -(-groups // tile.parts)
+        channels = round_up(groups, tile.parts) // tile.parts * group
+        staged = window.span(tile.block, 0) * window.span(round_up(ow, tile.rows), 1) * channels
+        if staged > STACK_BYTES:
+            return math.inf
+        per_byte = 0.03 if staged < FIRST_CACHE else 0.05
+        per_byte += 0.5 / math.gcd(group, problem.channels)
+        return spread(
+            problem.batch * -(-oh // tile.block) * tile.parts, tiles * tile_cycles(tile.rows) + staged * per_byte
+        )
+
+    # Parts of channels that fill no whole groups are copied by fewer bytes at a time.
+    parts = [n for n in range(1, 17) if n == 1 or problem.channels % (n * group) == 0]
+    blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
+    pixels = [n for n in range(1, min(ow, 4) + 1) if n * together <= 4 or n == 1]
+    tiles = [Tile(count, 4, block, part) for block in blocks for part in parts for count in pixels]
     return sorted(tiles, key=cycles)

@@ -1,4 +1,4 @@
-"""What dot product intrinsics have in common: what they compute, and the loop over the parts of sixteen sums."""
+"""What dot product intrinsics have in common: what they compute, and the loops over their sums."""
 
 from __future__ import annotations
 
@@ -128,3 +128,79 @@ def describe_column(height: int, step: int, padded: int, lanes: int, element: st
                     C[vi] = C[vi] + T.Cast("int32", A[vk * step, 0, vi]) * T.Cast("int32", B[vi, vk])
 
     return description
+
+
+def interleaved_channel(position: Expr, lanes: int) -> Expr:
+    """The channel, of ``4 * lanes``, whose sum stands at ``position`` after :func:`register_columns`.
+
+    Unpacking works within 128 bits, so each of the four vectors of sums has four neighbouring channels of every
+    sixteen. Packing the vectors puts them in order again: see :mod:`sqc.schedules.intrinsics.group_pack`.
+    """
+    return position % lanes // 4 * 16 + position // lanes * 4 + position % 4
+
+
+def register_columns(
+    name: str, height: int, step: int, scope: str, lanes: int, total: Callable[[Expr, Expr, Expr], Expr]
+) -> str:
+    """Register a column of a depthwise convolution over ``4 * lanes`` channels; returns its name.
+
+    Accumulators gain ``height`` vertical neighbours, ``step`` rows apart, of as many u8 channels in ``scope`` times s8
+    weights, whose memory holds ``[4][height/4][lanes][4]``, filled up with zeros. Sums and weights are in the order of
+    :func:`interleaved_channel`: four rows are interleaved by unpacking bytes and then pairs of them. ``total`` is that
+    of :func:`register_dot` for four activations.
+    """
+    group = 4 * lanes
+    span, padded = (height - 1) * step + 1, -(-height // 4) * 4
+    channels, sums, weights = f"uint8x{group}", f"int32x{lanes}", f"int8x{group}"
+
+    def unpacked(a: Expr, b: Expr, unit: int, high: bool) -> Expr:
+        """The units of ``unit`` bytes in the low or high half of every 128 bits of ``a`` and ``b``, in turns."""
+        firsts = [start + (8 if high else 0) + at for start in range(0, group, 16) for at in range(0, 8, unit)]
+        return T.Shuffle([a, b], [first + byte for at in firsts for first in (at, group + at) for byte in range(unit)])
+
+    def product(vector: int, a: Expr, b: Expr, c: Expr, four: Expr) -> Expr:
+        """What a vector of sums becomes with four more rows."""
+        # In the place of those beyond the last comes the first: LLVM would make dearer shuffles for the last again.
+        rows = [
+            four * 4 + row if row == 0 else T.Select(four * 4 + row < height, four * 4 + row, four * 4)
+            for row in range(4)
+        ]
+        rows = [a.vload([row * step, 0, 0], channels) for row in rows]
+        pairs = [unpacked(first, second, 1, vector >= 2) for first, second in (rows[:2], rows[2:])]
+        activations = unpacked(*pairs, 2, vector % 2 == 1)
+        return total(c.vload([vector * lanes], sums), activations, b.vload([vector * lanes, four * group], weights))
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(
+            a, (span, 1, group), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+        )
+        B = T.match_buffer(b, (group, height), "int8", offset_factor=1, strides=[padded, 1])
+        C = T.match_buffer(c, (group,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:group], A[0:span, 0:1, 0:group], B[0:group, 0:height])
+            T.writes(C[0:group])
+            for i, k in T.grid(group, height):
+                with T.sblock("update"):
+                    vi, vk = T.axis.remap("SR", [i, k])
+                    C[vi] = C[vi] + T.Cast("int32", A[vk * step, 0, interleaved_channel(vi, lanes)]) * T.Cast(
+                        "int32", B[vi, vk]
+                    )
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(
+            a, (span, 1, group), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+        )
+        B = T.match_buffer(b, (group, height), "int8", offset_factor=1, strides=[padded, 1])
+        C = T.match_buffer(c, (group,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:group], A[0:span, 0:1, 0:group], B[0:group, 0:height])
+            T.writes(C[0:group])
+            for four in T.unroll(padded // 4):
+                C[T.ramp(0, 1, lanes)] = product(0, A, B, C, four)
+                C[T.ramp(lanes, 1, lanes)] = product(1, A, B, C, four)
+                C[T.ramp(2 * lanes, 1, lanes)] = product(2, A, B, C, four)
+                C[T.ramp(3 * lanes, 1, lanes)] = product(3, A, B, C, four)
+
+    return register_intrinsic(f"sqc.columns.{name}.{lanes}.{height}.{step}.{scope}", description, implementation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from sqc.schedules._tvm import Expr, T, register_intrinsic
+from sqc.schedules.intrinsics import frames
 from sqc.schedules.intrinsics.frames import describe_column, register_dot, register_packed_dot
 
 
@@ -15,19 +16,19 @@ def register(scope: str, lanes: int, packed: bool = False) -> str:
     With ``packed`` it is that of eight activations with weights of four bits.
     """
     assert lanes == 16
-
-    def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
-        x, w = (T.reinterpret("int32x16", bytes) for bytes in (activations, weights))
-        for k in range(4):
-            # Byte k of each group of 32 bits: without a sign by a mask, with one by two shifts.
-            activation = T.bitwise_and(T.shift_right(x, T.broadcast(8 * k, 16)), T.broadcast(255, 16))
-            weight = T.shift_right(T.shift_left(w, T.broadcast(24 - 8 * k, 16)), T.broadcast(24, 16))
-            sums = sums + activation * weight
-        return sums
-
     if packed:
-        return register_packed_dot("portable", scope, lanes, total)
-    return register_dot("portable", scope, lanes, 4, "uint8", total)
+        return register_packed_dot("portable", scope, lanes, _total)
+    return register_dot("portable", scope, lanes, 4, "uint8", _total)
+
+
+def _total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+    x, w = (T.reinterpret("int32x16", bytes) for bytes in (activations, weights))
+    for k in range(4):
+        # Byte k of each group of 32 bits: without a sign by a mask, with one by two shifts.
+        activation = T.bitwise_and(T.shift_right(x, T.broadcast(8 * k, 16)), T.broadcast(255, 16))
+        weight = T.shift_right(T.shift_left(w, T.broadcast(24 - 8 * k, 16)), T.broadcast(24, 16))
+        sums = sums + activation * weight
+    return sums
 
 
 @cache
@@ -63,3 +64,9 @@ def register_column(height: int, step: int, scope: str, lanes: int) -> str:
         describe_column(height, step, padded, 16, "int8", scope),
         implementation,
     )
+
+
+@cache
+def register_columns(height: int, step: int, scope: str, lanes: int) -> str:
+    """Register a column over ``4 * lanes`` channels: see :func:`sqc.schedules.intrinsics.frames.register_columns`."""
+    return frames.register_columns("portable", height, step, scope, lanes, _total)

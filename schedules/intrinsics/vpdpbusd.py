@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from sqc.schedules._tvm import Expr, T, register_intrinsic
+from sqc.schedules.intrinsics import frames
 from sqc.schedules.intrinsics.frames import describe_column, register_dot, register_packed_dot
 
 # The 256-bit name is that of both encodings, LLVM takes the one that the target has.
@@ -19,14 +21,17 @@ def register(scope: str, lanes: int, packed: bool = False) -> str:
     One instruction sums ``lanes`` of the sixteen. With ``packed`` it is that of eight activations with weights of four
     bits.
     """
-    name = _NAMES[lanes]
-
-    def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
-        return T.call_llvm_pure_intrin(f"int32x{lanes}", T.llvm_lookup_intrinsic_id(name), sums, activations, weights)
-
     if packed:
-        return register_packed_dot("vpdpbusd", scope, lanes, total)
-    return register_dot("vpdpbusd", scope, lanes, 4, "uint8", total)
+        return register_packed_dot("vpdpbusd", scope, lanes, _total(lanes))
+    return register_dot("vpdpbusd", scope, lanes, 4, "uint8", _total(lanes))
+
+
+def _total(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    def total(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+        name = T.llvm_lookup_intrinsic_id(_NAMES[lanes])
+        return T.call_llvm_pure_intrin(f"int32x{lanes}", name, sums, activations, weights)
+
+    return total
 
 
 @cache
@@ -73,3 +78,9 @@ def register_column(height: int, step: int, scope: str, lanes: int) -> str:
         describe_column(height, step, padded, lanes, "int8", scope),
         implementation,
     )
+
+
+@cache
+def register_columns(height: int, step: int, scope: str, lanes: int) -> str:
+    """Register a column over ``4 * lanes`` channels: see :func:`sqc.schedules.intrinsics.frames.register_columns`."""
+    return frames.register_columns("vpdpbusd", height, step, scope, lanes, _total(lanes))

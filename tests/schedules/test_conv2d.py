@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from sqc.schedules import Target
+from sqc.schedules.depthwise_groups import DepthwiseGroups
 from tests.schedules.cases import Case, check
 from tests.targets import TARGETS
 
@@ -44,6 +47,11 @@ SHAPES = [
     Shape((1, 9, 10, 48), 48, (4, 3), groups=48, dilations=(1, 2)),
     Shape((1, 6, 6, 16), 16, groups=16),
     Shape((1, 1, 50, 16), 16, (1, 7), groups=16, pads=(0, 3, 0, 3)),
+    Shape((1, 9, 8, 64), 64, groups=64, pads=(1, 1, 1, 1)),
+    Shape((2, 9, 9, 144), 144, groups=144, pads=(0, 0, 1, 1), strides=(2, 2)),
+    Shape((1, 7, 6, 100), 100, (5, 5), groups=100, pads=(2, 2, 2, 2)),
+    Shape((1, 8, 9, 128), 128, (7, 2), groups=128, dilations=(1, 2)),
+    Shape((1, 6, 40, 65), 65, (2, 3), groups=65, strides=(1, 3), dilations=(2, 1)),
 ]
 
 
@@ -65,6 +73,39 @@ def test_requantized(target: str, shape: Shape) -> None:
     )
     case.requantize(acc, 9000 * (depth * shape.kernel[0] * shape.kernel[1]) ** 0.5)
     check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "limits", [{}, {"lo": 20, "hi": 190}, {"dtype": "int8", "zero_point": -7, "lo": -128, "hi": 127}]
+)
+def test_depthwise_by_groups(target: str, limits: dict[str, Any]) -> None:
+    """Sums in another order than channels, rounded off, clamped, and looked up in a table."""
+    case = Case()
+    acc = case.emit(
+        "qconv2d",
+        case.u8(1, 6, 5, 128),
+        case.s8(128, 1, 3, 3),
+        case.bias(128),
+        pads=(1, 1, 1, 1),
+        groups=128,
+        layout="NHWC",
+    )
+    y = case.requantize(acc, 27000, **limits)
+    if "dtype" not in limits:
+        case.lookup(y)
+    kernel = check(case, target)
+    assert isinstance(kernel.problem, DepthwiseGroups) == Target.parse(target).has_vnni
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_depthwise_sums_that_may_be_large(target: str) -> None:
+    """Weights or multipliers that nobody knows leave sums to the kernel that clamps before it rounds."""
+    case = Case()
+    x, w, bias = case.u8(1, 6, 5, 64), case.s8(64, 1, 3, 3), case.bias(64)
+    acc = case.emit("qconv2d", x, w, bias, pads=(1, 1, 1, 1), groups=64, layout="NHWC")
+    case.emit("requantize", acc, case.multiplier(1e6, 64), scale=0.125, zero_point=3)
+    assert not isinstance(check(case, target).problem, DepthwiseGroups)
 
 
 @pytest.mark.parametrize("target", TARGETS)

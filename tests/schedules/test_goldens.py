@@ -35,6 +35,12 @@ def depthwise(case: Case) -> Value:
     return case.requantize(acc, 10000.0)
 
 
+def depthwise_groups(case: Case) -> Value:
+    x, w = case.u8(1, 6, 6, 64), case.s8(64, 1, 3, 3)
+    acc = case.emit("qconv2d", x, w, case.bias(64), pads=(1, 1, 1, 1), groups=64, layout="NHWC")
+    return case.requantize(acc, 10000.0)
+
+
 def entry(case: Case) -> Value:
     x = case.emit("quantize", case.floats((1, 3, 6, 8)), scale=0.125, zero_point=9)
     x = case.emit("transpose", x, perm=(0, 2, 3, 1))
@@ -76,8 +82,8 @@ def float_convolution(case: Case) -> Value:
 FAMILIES: dict[str, Build] = {
     build.__name__: build
     for build in (
-        fully_connected, convolution, depthwise, entry, addition, concat, sum_pool, max_pool, mean, softmax,
-        float_convolution,
+        fully_connected, convolution, depthwise, depthwise_groups, entry, addition, concat, sum_pool, max_pool, mean,
+        softmax, float_convolution,
     )
 }  # fmt: skip
 

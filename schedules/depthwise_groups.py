@@ -1,0 +1,189 @@
+"""Depthwise convolutions, NHWC, four vectors of channels at a time, whose rows are interleaved by unpacking bytes.
+
+Four rows of as many channels as a register has bytes become four vectors for dot products by eight unpacks, where
+:mod:`sqc.schedules.depthwise` interleaves each vector by itself. Sums then stand in another order than channels do, and
+so do weights, biases and multipliers; the packs at the end put their results in order by the way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqc.schedules.conv2d import Window, stage_pixels
+from sqc.schedules.depthwise import column_taps, pack_rows, shared_rows
+from sqc.schedules.epilogue import Epilogue, Requantize
+from sqc.schedules.intrinsics import column
+from sqc.schedules.microkernel import Tile, round_up
+from sqc.schedules.target import Target
+
+if TYPE_CHECKING:
+    from sqc.schedules._tvm import Function, Schedule
+
+
+MOST_FILLED = 2
+"""Where channels filled up to whole groups come to so many times as many, vectors by themselves are as quick."""
+
+
+@dataclass(frozen=True)
+class DepthwiseGroups:
+    """A depthwise convolution of ``batch`` images of ``channels``, whose results are requantized."""
+
+    batch: int
+    window: Window
+    channels: int
+    epilogue: Epilogue
+
+    def tiles(self, target: Target) -> list[Tile]:
+        from sqc.schedules.tiling import depthwise_group_tiles
+
+        return depthwise_group_tiles(self, target)
+
+    def schedule(self, target: Target, tile: Tile | None = None) -> Function:
+        from sqc.schedules._tvm import Schedule, function, start_sums, te
+        from sqc.schedules.intrinsics.frames import interleaved_channel
+        from sqc.schedules.microkernel import stage_scope
+
+        format, window = column(target), self.window
+        tile = tile or self.tiles(target)[0]
+        group = group_channels(target)
+        kw, (sy, sx), (dy, dx), (oh, ow) = window.kernel[1], window.strides, window.dilations, window.output
+        height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
+        together, taps = shared_rows(window, format), column_taps(window, format)
+        channels = round_up(self.channels, group * tile.parts)
+        x = te.placeholder((self.batch, *window.input, self.channels), "uint8", name="x")
+        filled = round_up(taps, format.depth)
+        w = te.placeholder((channels // group, together, kw, group, filled), "int8", name="w")
+        bias = te.placeholder((channels,), "int32", name="bias")
+        multipliers = te.placeholder((channels,), "float32", name="multipliers")
+        parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
+        inputs = self.epilogue.inputs((self.batch, oh, ow, self.channels), target)
+        staged = window.pads or (height, width, channels) != (oh, ow, self.channels)
+        source = x
+        if staged:
+            # What fills up the channels is multiplied by zeros: some of the others, in whole vectors.
+            chunk = math.gcd(group, self.channels)
+            repeated = te.compute(
+                (self.batch, *window.input, channels),
+                lambda b, i, j, c: x(b, i, j, te.min(c // chunk * chunk, self.channels - chunk) + c % chunk),
+                name="repeated",
+            )
+            source = stage_pixels(repeated, window, (height, width), (channels, channels), parameters(0), "uint8")
+        kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, taps), "ky")
+        acc = te.compute(
+            (self.batch, height, width, channels),
+            lambda b, i, j, p: te.sum(
+                source(
+                    b,
+                    i // together * together * sy + ky * dy,
+                    j * sx + kx * dx,
+                    p // group * group + interleaved_channel(p % group, format.lanes),
+                ).astype("int32")
+                * w(p // group, i % together, kx, p % group, ky).astype("int32"),
+                [kx, ky],
+            ),
+            name="acc",
+        )
+        total = te.compute(
+            acc.shape, lambda b, i, j, p: inputs.first_total(acc(b, i, j, p), multipliers(p)), name="total"
+        )
+        level = te.compute(
+            acc.shape,
+            lambda b, i, j, c: inputs.first_level(
+                total(b, i, j, c // group * group + c % 16 // 4 * format.lanes + c % group // 16 * 4 + c % 4),
+                parameters,
+                1,
+            ),
+            name="level",
+        )
+        out = te.compute(
+            (self.batch, oh, ow, self.channels),
+            lambda b, i, j, c: inputs.after_first(level(b, i, j, c), (b, i, j, c), parameters, 1),
+            name="out",
+        )
+        func = function([x, *inputs.operands, w, bias, multipliers, *inputs.constants[1:], parameters, out])
+        sch = Schedule(start_sums(func, "acc", "bias"))
+        size = window.span(tile.block, 0) * window.span(width, 1) * (channels // tile.parts)
+        self._schedule(sch, tile, target, stage_scope(size) if staged else None)
+        return sch.mod["main"]
+
+    def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
+        """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
+        multipliers, *others = epilogue
+        full = np.broadcast_to(multipliers, (self.channels,))
+        return [pack_groups(w, self.window, target), interleaved(bias, target), interleaved(full, target), *others]
+
+    def _schedule(self, sch: Schedule, tile: Tile, target: Target, stage: str | None) -> None:
+        from sqc.schedules.intrinsics.group_pack import register_pack
+        from sqc.schedules.microkernel import schedule_stage, schedule_start
+
+        format, window, group = column(target), self.window, group_channels(target)
+        acc, total, level, out = (sch.get_sblock(name) for name in ("acc", "total", "level", "out"))
+        b, y, x, p, kx, ky = sch.get_loops(acc)
+        together = shared_rows(window, format)
+        block, row, neighbour = sch.split(y, [None, tile.block // together, together])
+        column_tile, pixel = sch.split(x, [None, tile.rows])
+        part, channel_tile, lane = sch.split(p, [tile.parts, None, group])
+        sch.reorder(b, block, part, row, column_tile, channel_tile, kx, neighbour, pixel, lane, ky)
+        task = sch.fuse(b, block, part)
+        for consumer in (total, level):
+            sch.reverse_compute_at(consumer, channel_tile, preserve_unit_loops=True)
+        # Results go through memory, which costs little, so that tests of whether they exist stay out of the arithmetic.
+        sch.reverse_compute_at(out, column_tile, preserve_unit_loops=True)
+        for buffer in (acc, total, level):
+            sch.set_scope(buffer, 0, "local")
+        *_, i, j, c = sch.get_loops(total)
+        vector, lanes = sch.split(c, [None, format.lanes])
+        for loop in (i, j, vector):
+            sch.unroll(loop)
+        sch.vectorize(lanes)
+        _, lanes = sch.split(sch.get_loops(out)[-1], [None, self.epilogue.lanes(group, target)])
+        sch.vectorize(lanes)
+        if stage:
+            sch.compute_inline(sch.get_sblock("repeated"))
+            schedule_stage(sch, task, stage, math.gcd(group, self.channels))
+        if sch.get(task).extent.value > 1:
+            sch.parallel(task)
+        schedule_start(sch, sch.decompose_reduction(acc, kx), 3)
+        for loop in (kx, neighbour, pixel):
+            sch.unroll(loop)
+        sch.tensorize(lane, format.register_group(column_taps(window, format), window.dilations[0], stage or "global"))
+        *_, i, j, c = sch.get_loops(level)
+        for loop in (i, j):
+            sch.unroll(loop)
+        first = self.epilogue.steps[0]
+        assert isinstance(first, Requantize)
+        sch.tensorize(c, register_pack(first.dtype, format.lanes, saturating=not target.emulated))
+
+
+def group_channels(target: Target) -> int:
+    """The channels whose rows are interleaved at once."""
+    return 4 * column(target).lanes
+
+
+def groups_pay(channels: int, epilogue: Epilogue, target: Target) -> bool:
+    """Whether a depthwise convolution is computed so: its sums are requantized, and few channels are filled up."""
+    first = epilogue.steps[0] if epilogue.steps else None
+    requantized = isinstance(first, Requantize) and first.moderate and [t.centered for t in first.terms] == [True]
+    return target.has_vnni and requantized and round_up(channels, group_channels(target)) < MOST_FILLED * channels
+
+
+def interleaved(array: np.ndarray, target: Target) -> np.ndarray:
+    """``array[C, ...]`` filled up with zeros to whole groups of channels, which stand in the order of their sums."""
+    lanes, group = column(target).lanes, group_channels(target)
+    full = np.pad(array, [(0, -len(array) % group), *[(0, 0)] * (array.ndim - 1)])
+    # [groups][lane of 128 bits][vector][four channels]
+    split = full.reshape(-1, lanes // 4, 4, 4, *array.shape[1:])
+    return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(full.shape)
+
+
+def pack_groups(w: np.ndarray, window: Window, target: Target) -> np.ndarray:
+    """Weights ``[C, kh, kw]`` as ``[C/group][rows][kw][vector][taps/4][lanes][4]``, filled up with zeros."""
+    format, group = column(target), group_channels(target)
+    rows = interleaved(pack_rows(w, window, format), target)  # [C][rows][kw][taps]
+    _, together, kw, taps = rows.shape
+    split = rows.reshape(-1, 4, format.lanes, together, kw, taps // 4, 4).transpose(0, 3, 4, 1, 5, 2, 6)
+    return np.ascontiguousarray(split).reshape(-1, together, kw, group, taps)
