@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqc.schedules.conv2d import Window, stage_pixels
+from sqc.schedules.conv2d import Window
 from sqc.schedules.depthwise import column_taps, pack_rows, shared_rows
 from sqc.schedules.epilogue import Epilogue, Requantize
 from sqc.schedules.intrinsics import column
@@ -21,11 +21,7 @@ from sqc.schedules.microkernel import Tile, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
-    from sqc.schedules._tvm import Function, Schedule
-
-
-MOST_FILLED = 2
-"""Where channels filled up to whole groups come to so many times as many, vectors by themselves are as quick."""
+    from sqc.schedules._tvm import Expr, Function, Schedule
 
 
 @dataclass(frozen=True)
@@ -53,25 +49,31 @@ class DepthwiseGroups:
         kw, (sy, sx), (dy, dx), (oh, ow) = window.kernel[1], window.strides, window.dilations, window.output
         height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
         together, taps = shared_rows(window, format), column_taps(window, format)
-        channels = round_up(self.channels, group * tile.parts)
-        x = te.placeholder((self.batch, *window.input, self.channels), "uint8", name="x")
+        channels = round_up(self.channels, group)
+        part, part_sums = self.channels // tile.parts, channels // tile.parts
+        (ih, iw), (top, left) = window.input, window.before
+        x = te.placeholder((self.batch, ih, 1, iw * self.channels), "uint8", name="x")
         filled = round_up(taps, format.depth)
         w = te.placeholder((channels // group, together, kw, group, filled), "int8", name="w")
         bias = te.placeholder((channels,), "int32", name="bias")
         multipliers = te.placeholder((channels,), "float32", name="multipliers")
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         inputs = self.epilogue.inputs((self.batch, oh, ow, self.channels), target)
-        staged = window.pads or (height, width, channels) != (oh, ow, self.channels)
+        rows = window.span(height, 0)
+
+        def staged_element(b: Expr, i: Expr, s: Expr, at: Expr) -> Expr:
+            inside = [at >= left * part, at < (left + iw) * part]
+            if top:
+                inside.append(i >= top)
+            if rows > ih + top:
+                inside.append(i < top + ih)
+            value = x(b, i - top, 0, (at // part - left) * self.channels + s * part + at % part)
+            return te.if_then_else(te.all(*inside), value, parameters(0).astype("uint8"))
+
         source = x
-        if staged:
-            # What fills up the channels is multiplied by zeros: some of the others, in whole vectors.
-            chunk = math.gcd(group, self.channels)
-            repeated = te.compute(
-                (self.batch, *window.input, channels),
-                lambda b, i, j, c: x(b, i, j, te.min(c // chunk * chunk, self.channels - chunk) + c % chunk),
-                name="repeated",
-            )
-            source = stage_pixels(repeated, window, (height, width), (channels, channels), parameters(0), "uint8")
+        if self.stages(tile, target):
+            extent = self.stage_row(tile, target)
+            source = te.compute((self.batch, rows, tile.parts, extent), staged_element, name="stage")
         kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, taps), "ky")
         acc = te.compute(
             (self.batch, height, width, channels),
@@ -79,8 +81,10 @@ class DepthwiseGroups:
                 source(
                     b,
                     i // together * together * sy + ky * dy,
-                    j * sx + kx * dx,
-                    p // group * group + interleaved_channel(p % group, format.lanes),
+                    p // part_sums,
+                    (j * sx + kx * dx) * part
+                    + p % part_sums // group * group
+                    + interleaved_channel(p % group, format.lanes),
                 ).astype("int32")
                 * w(p // group, i % together, kx, p % group, ky).astype("int32"),
                 [kx, ky],
@@ -106,9 +110,20 @@ class DepthwiseGroups:
         )
         func = function([x, *inputs.operands, w, bias, multipliers, *inputs.constants[1:], parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
-        size = window.span(tile.block, 0) * window.span(width, 1) * (channels // tile.parts)
-        self._schedule(sch, tile, target, stage_scope(size) if staged else None)
+        size = window.span(tile.block, 0) * self.stage_row(tile, target)
+        self._schedule(sch, tile, target, stage_scope(size) if self.stages(tile, target) else None)
         return sch.mod["main"]
+
+    def stages(self, tile: Tile, target: Target) -> bool:
+        """Whether inputs are copied first: padded, or followed by what the last group sees beyond the last channel."""
+        oh, ow = self.window.output
+        exact = oh % tile.block == ow % tile.rows == self.channels % group_channels(target) == 0
+        return self.window.pads or tile.parts > 1 or not exact
+
+    def stage_row(self, tile: Tile, target: Target) -> int:
+        """The bytes of a staged row, of all pixels that its outputs see: a part of their channels side by side."""
+        columns = self.window.span(round_up(self.window.output[1], tile.rows), 1)
+        return columns * (self.channels // tile.parts) + -self.channels % group_channels(target)
 
     def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
         """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
@@ -143,8 +158,7 @@ class DepthwiseGroups:
         _, lanes = sch.split(sch.get_loops(out)[-1], [None, self.epilogue.lanes(group, target)])
         sch.vectorize(lanes)
         if stage:
-            sch.compute_inline(sch.get_sblock("repeated"))
-            schedule_stage(sch, task, stage, math.gcd(group, self.channels))
+            schedule_stage(sch, task, stage, math.gcd(group, self.channels // tile.parts))
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
         schedule_start(sch, sch.decompose_reduction(acc, kx), 3)
@@ -165,10 +179,10 @@ def group_channels(target: Target) -> int:
 
 
 def groups_pay(channels: int, epilogue: Epilogue, target: Target) -> bool:
-    """Whether a depthwise convolution is computed so: its sums are requantized, and few channels are filled up."""
+    """Whether a depthwise convolution is computed so: its sums are requantized, and channels fill a group."""
     first = epilogue.steps[0] if epilogue.steps else None
     requantized = isinstance(first, Requantize) and first.moderate and [t.centered for t in first.terms] == [True]
-    return target.has_vnni and requantized and round_up(channels, group_channels(target)) < MOST_FILLED * channels
+    return target.has_vnni and requantized and channels >= group_channels(target)
 
 
 def interleaved(array: np.ndarray, target: Target) -> np.ndarray:

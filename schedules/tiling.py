@@ -29,6 +29,8 @@ LAUNCH_CYCLES = 8_000.0
 TASK_CYCLES = 40.0
 FIRST_CACHE = 24_576
 """Bytes that stay in a cache of first level beside what passes through it."""
+SECOND_CACHE = 1 << 20
+"""Bytes of weights that stay in a cache of second level."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Costs:
     weights: float
     panel: float
     """Like ``weights``, of a panel that every tile reads again, in order, so that much of it comes in time."""
+    distant: float
+    """Like ``weights``, more where those of all columns exceed the second cache and every block reads them again."""
     activations: float
     results: float
     staging: float
@@ -75,17 +79,17 @@ class StepCosts:
 COSTS: Mapping[tuple[int, int], Costs] = {
     (32, 1): Costs(
         {16: 9.0}, crowd=0.0, operand=0.0, tile=12.0, address=6.0,
-        weights=0.06, panel=0.02, activations=0.0, results=0.0, staging=0.05,
+        weights=0.06, panel=0.02, distant=0.0, activations=0.0, results=0.0, staging=0.05,
     ),
     (64, 1): Costs(
         {16: 3.0, 32: 2.4, 64: 2.2}, crowd=0.5, operand=1.4, tile=0.9, address=0.6,
-        weights=0.011, panel=0.0037, activations=0.007, results=0.009, staging=0.07,
+        weights=0.011, panel=0.0037, distant=0.0, activations=0.007, results=0.009, staging=0.07,
         step=StepCosts(1.0, weights=1.5, activation=0.15, address=1.0, least=3.0),
     ),
     (64, 2): Costs(
-        {16: 1.6, 32: 1.5, 64: 1.1}, crowd=0.0, operand=2.2, tile=3.6, address=1.6,
-        weights=0.0, panel=0.0044, activations=0.006, results=0.001, staging=0.066,
-        step=StepCosts(0.46, weights=1.1, activation=0.47, address=0.47, least=4.9),
+        {16: 1.4, 32: 1.5, 64: 0.95}, crowd=0.0, operand=2.9, tile=8.0, address=3.0,
+        weights=0.01, panel=0.011, distant=0.039, activations=0.02, results=0.012, staging=0.056,
+        step=StepCosts(0.40, weights=1.04, activation=0.44, address=0.44, least=4.0),
     ),
 }  # fmt: skip
 """By the bytes of a vector and the dot products of such vectors that start in a cycle, measured with AVX2 (Zen 3) and
@@ -165,6 +169,8 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
         cycles += column_tiles * row_tiles * panel * costs.panel
     elif column_tiles * panel > FIRST_CACHE:
         cycles += column_tiles * panel * costs.weights
+    if round_up(work.columns, LANES) * work.steps * product.weight_bytes > SECOND_CACHE:
+        cycles += column_tiles * panel * costs.distant
     rows = tile.block * work.steps * step_bytes
     if column_tiles > 1 and rows > FIRST_CACHE:
         cycles += column_tiles * rows * costs.activations
@@ -353,19 +359,18 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
 
     def cycles(tile: Tile) -> float:
         tiles = tile.block // together * -(-ow // tile.rows) * -(-groups // tile.parts)
-        channels = round_up(groups, tile.parts) // tile.parts * group
-        staged = window.span(tile.block, 0) * window.span(round_up(ow, tile.rows), 1) * channels
+        staged = window.span(tile.block, 0) * problem.stage_row(tile, target)
         if staged > STACK_BYTES:
             return math.inf
-        per_byte = 0.03 if staged < FIRST_CACHE else 0.05
-        per_byte += 0.5 / math.gcd(group, problem.channels)
+        per_byte = 0.03 if staged < FIRST_CACHE else 0.08
+        per_byte += 0.5 / math.gcd(group, problem.channels // tile.parts)
         return spread(
             problem.batch * -(-oh // tile.block) * tile.parts, tiles * tile_cycles(tile.rows) + staged * per_byte
         )
 
-    # Parts of channels that fill no whole groups are copied by fewer bytes at a time.
+    # Parts consist of whole groups.
     parts = [n for n in range(1, 17) if n == 1 or problem.channels % (n * group) == 0]
     blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
-    pixels = [n for n in range(1, min(ow, 4) + 1) if n * together <= 4 or n == 1]
+    pixels = [n for n in (1, 2) if n <= ow and (n == 1 or n * together <= 4)]
     tiles = [Tile(count, 4, block, part) for block in blocks for part in parts for count in pixels]
     return sorted(tiles, key=cycles)
