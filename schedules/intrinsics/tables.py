@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqc.schedules._tvm import Load, rewrite_nodes, tirx
+from sqc.schedules.functions import bind
 
 LANES = 16
 WIDTHS = (LANES, 2 * LANES, 4 * LANES)
@@ -27,7 +28,7 @@ def shuffle_table_reads(body: Any, *, vbmi: bool) -> Any:
         lanes = int(str(read.ty.dtype).partition("x")[2])
         if vbmi:
             return _permuted(read.source, position, lanes)
-        return _bind(position, lambda p: _by_sixteen(read.source, p, lanes))
+        return bind(position, lambda p: _by_sixteen(read.source, p, lanes))
 
     return rewrite_nodes(body, Load, replace)
 
@@ -44,11 +45,6 @@ def _position(read: Any) -> Any:
         return None
     (index,) = read.indices
     return index.value if isinstance(index, tirx.Cast) and str(index.value.ty.dtype) == dtype else None
-
-
-def _bind(value: Any, body: Callable[[Any], Any]) -> Any:
-    variable = tirx.Var("bytes", value.ty.dtype)
-    return tirx.Let(variable, value, body(variable))
 
 
 def _load(table: Any, start: int, lanes: int) -> Any:
@@ -83,7 +79,7 @@ def _shuffled(table: Any, position: Any) -> Any:
 
     def choose(index: Any) -> Any:
         low = tirx.bitwise_and(index, tirx.Broadcast(tirx.const(15, "uint8"), lanes))
-        return _bind(index + index, lambda b6: _bind(b6 + b6, lambda b5: _bind(low, lambda c: tree(index, b6, b5, c))))
+        return bind(index + index, lambda b6: bind(b6 + b6, lambda b5: bind(low, lambda c: tree(index, b6, b5, c))))
 
     def tree(b7: Any, b6: Any, b5: Any, low: Any) -> Any:
         parts = [
@@ -94,14 +90,14 @@ def _shuffled(table: Any, position: Any) -> Any:
             pairs = zip(parts[::2], parts[1::2], strict=True)
             parts = [tirx.Select(_is_negative(bit, lanes), high, low) for low, high in pairs]
         bit4 = _lanes_of(b5 + b5, range(LANES))
-        return _bind(
+        return bind(
             parts[0],
             lambda both: tirx.Select(
                 _is_negative(bit4, LANES), _lanes_of(both, range(LANES, lanes)), _lanes_of(both, range(LANES))
             ),
         )
 
-    return _bind(position, lambda p: _bind(_repeat(p, LANES, 2), choose))
+    return bind(position, lambda p: bind(_repeat(p, LANES, 2), choose))
 
 
 def _permuted(table: Any, position: Any, lanes: int) -> Any:
@@ -123,4 +119,4 @@ def _permuted(table: Any, position: Any, lanes: int) -> Any:
             low, high = (_lanes_of(part, range(lanes)) for part in (low, high))
         return tirx.Select(_is_negative(index, lanes), high, low)
 
-    return _bind(position, choose)
+    return bind(position, choose)
