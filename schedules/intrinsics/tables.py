@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqc.schedules._tvm import Load, rewrite_nodes, tirx
+from sqc.schedules._tvm import Call, Load, mutate, rewrite_nodes, tirx
 from sqc.schedules.functions import bind
 
 LANES = 16
@@ -25,12 +25,58 @@ def shuffle_table_reads(body: Any, *, vbmi: bool) -> Any:
         position = _position(read)
         if position is None:
             return read
-        lanes = int(str(read.ty.dtype).partition("x")[2])
+        lanes = _lanes(read)
         if vbmi:
             return _permuted(read.source, position, lanes)
         return bind(position, lambda p: _by_sixteen(read.source, p, lanes))
 
-    return rewrite_nodes(body, Load, replace)
+    return rewrite_nodes(_one_by_one(body), Load, replace)
+
+
+def _one_by_one(body: Any) -> Any:
+    """A body in which table reads that others depend on are stored before, if no condition or ``Let`` is around.
+
+    An index is part of an expression dozens of times, and its own index then hundreds of times.
+    """
+
+    def store(node: Any, _mutator: Any) -> Any:
+        before, value = _without_inner_reads(node.value)
+        return tirx.stmt.SeqStmt([*before, tirx.BufferStore(node.buffer, value, node.indices)]) if before else node
+
+    def binding(node: Any, _mutator: Any) -> Any:
+        before, value = _without_inner_reads(node.value)
+        return tirx.stmt.SeqStmt([*before, tirx.stmt.Bind(node.var, value)]) if before else node
+
+    return mutate(body, (tirx.BufferStore, store), (tirx.stmt.Bind, binding))
+
+
+def _without_inner_reads(value: Any) -> tuple[list[Any], Any]:
+    """Statements that store the table reads in the indices of others, and ``value`` with what they store."""
+    before: list[Any] = []
+    depth = 0
+
+    def load(read: Any, mutator: Any) -> Any:
+        nonlocal depth
+        if _position(read) is None:
+            return mutator.default_mutate(read)
+        depth += 1
+        read = mutator.default_mutate(read)
+        depth -= 1
+        if not depth:
+            return read
+        lanes = _lanes(read)
+        entries = tirx.decl_buffer((lanes,), "uint8", "entries", scope="local")
+        stored = _load(entries, 0, lanes)
+        before.extend([tirx.AllocBuffer(entries), tirx.BufferStore(entries, read, stored.indices)])
+        return stored
+
+    def call(node: Any, mutator: Any) -> Any:
+        return node if node.op.name == "tirx.if_then_else" else mutator.default_mutate(node)
+
+    def let(node: Any, mutator: Any) -> Any:
+        return tirx.Let(node.var, mutator.mutate(node.value), node.body)  # the variable is unknown outside of the body
+
+    return before, mutate(value, (Load, load), (Call, call), (tirx.Let, let))
 
 
 def is_table(buffer: Any) -> bool:
@@ -45,6 +91,10 @@ def _position(read: Any) -> Any:
         return None
     (index,) = read.indices
     return index.value if isinstance(index, tirx.Cast) and str(index.value.ty.dtype) == dtype else None
+
+
+def _lanes(read: Any) -> int:
+    return int(str(read.ty.dtype).partition("x")[2])
 
 
 def _load(table: Any, start: int, lanes: int) -> Any:
