@@ -39,6 +39,7 @@ __all__ = [
     "function",
     "jit",
     "loops_from_zero",
+    "mutate",
     "prefetch",
     "register_intrinsic",
     "rewrite_innermost",
@@ -235,6 +236,11 @@ def _on_the_stack(allocation: Any, _mutator: Any) -> Any:
     if allocation.buffer.scope() != "local":
         return allocation
     return tirx.AllocBuffer(allocation.buffer, {"disable_lower_builtin": tirx.const(1, "int32")})
+
+
+def mutate(body: Any, *callbacks: tuple[Any, Callable[[Any, Any], Any]]) -> Any:
+    """A lowered body with every node of a kind replaced by what its ``callback(node, mutator)`` makes of it."""
+    return tvm_ffi.structural_mutate(body, callbacks)
 
 
 def rewrite_nodes(body: Any, kind: Any, rewrite: Callable[[Any], Any]) -> Any:

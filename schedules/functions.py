@@ -43,6 +43,7 @@ def bind(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
     What a function here returns may hold such bindings, and must then not be used twice without another.
     """
     if isinstance(value, tirx.Var):
+        # TVM replaces second names of variables within values of further bindings, which then differ from themselves.
         return body(value)
     variable = tirx.Var("t", value.ty.dtype)
     return tirx.Let(variable, value, body(variable))

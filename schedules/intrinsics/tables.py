@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqc.schedules._tvm import Load, rewrite_nodes, tirx
+from sqc.schedules._tvm import Call, Load, mutate, rewrite_nodes, tirx
+from sqc.schedules.functions import bind
 
 LANES = 16
 WIDTHS = (LANES, 2 * LANES, 4 * LANES)
@@ -24,12 +25,58 @@ def shuffle_table_reads(body: Any, *, vbmi: bool) -> Any:
         position = _position(read)
         if position is None:
             return read
-        lanes = int(str(read.ty.dtype).partition("x")[2])
+        lanes = _lanes(read)
         if vbmi:
             return _permuted(read.source, position, lanes)
-        return _bind(position, lambda p: _by_sixteen(read.source, p, lanes))
+        return bind(position, lambda p: _by_sixteen(read.source, p, lanes))
 
-    return rewrite_nodes(body, Load, replace)
+    return rewrite_nodes(_one_by_one(body), Load, replace)
+
+
+def _one_by_one(body: Any) -> Any:
+    """A body in which table reads that others depend on are stored before, if no condition or ``Let`` is around.
+
+    An index is part of an expression dozens of times, and its own index then hundreds of times.
+    """
+
+    def store(node: Any, _mutator: Any) -> Any:
+        before, value = _without_inner_reads(node.value)
+        return tirx.stmt.SeqStmt([*before, tirx.BufferStore(node.buffer, value, node.indices)]) if before else node
+
+    def binding(node: Any, _mutator: Any) -> Any:
+        before, value = _without_inner_reads(node.value)
+        return tirx.stmt.SeqStmt([*before, tirx.stmt.Bind(node.var, value)]) if before else node
+
+    return mutate(body, (tirx.BufferStore, store), (tirx.stmt.Bind, binding))
+
+
+def _without_inner_reads(value: Any) -> tuple[list[Any], Any]:
+    """Statements that store the table reads in the indices of others, and ``value`` with what they store."""
+    before: list[Any] = []
+    depth = 0
+
+    def load(read: Any, mutator: Any) -> Any:
+        nonlocal depth
+        if _position(read) is None:
+            return mutator.default_mutate(read)
+        depth += 1
+        read = mutator.default_mutate(read)
+        depth -= 1
+        if not depth:
+            return read
+        lanes = _lanes(read)
+        entries = tirx.decl_buffer((lanes,), "uint8", "entries", scope="local")
+        stored = _load(entries, 0, lanes)
+        before.extend([tirx.AllocBuffer(entries), tirx.BufferStore(entries, read, stored.indices)])
+        return stored
+
+    def call(node: Any, mutator: Any) -> Any:
+        return node if node.op.name == "tirx.if_then_else" else mutator.default_mutate(node)
+
+    def let(node: Any, mutator: Any) -> Any:
+        return tirx.Let(node.var, mutator.mutate(node.value), node.body)  # the variable is unknown outside of the body
+
+    return before, mutate(value, (Load, load), (Call, call), (tirx.Let, let))
 
 
 def is_table(buffer: Any) -> bool:
@@ -46,9 +93,8 @@ def _position(read: Any) -> Any:
     return index.value if isinstance(index, tirx.Cast) and str(index.value.ty.dtype) == dtype else None
 
 
-def _bind(value: Any, body: Callable[[Any], Any]) -> Any:
-    variable = tirx.Var("bytes", value.ty.dtype)
-    return tirx.Let(variable, value, body(variable))
+def _lanes(read: Any) -> int:
+    return int(str(read.ty.dtype).partition("x")[2])
 
 
 def _load(table: Any, start: int, lanes: int) -> Any:
@@ -83,7 +129,7 @@ def _shuffled(table: Any, position: Any) -> Any:
 
     def choose(index: Any) -> Any:
         low = tirx.bitwise_and(index, tirx.Broadcast(tirx.const(15, "uint8"), lanes))
-        return _bind(index + index, lambda b6: _bind(b6 + b6, lambda b5: _bind(low, lambda c: tree(index, b6, b5, c))))
+        return bind(index + index, lambda b6: bind(b6 + b6, lambda b5: bind(low, lambda c: tree(index, b6, b5, c))))
 
     def tree(b7: Any, b6: Any, b5: Any, low: Any) -> Any:
         parts = [
@@ -94,14 +140,14 @@ def _shuffled(table: Any, position: Any) -> Any:
             pairs = zip(parts[::2], parts[1::2], strict=True)
             parts = [tirx.Select(_is_negative(bit, lanes), high, low) for low, high in pairs]
         bit4 = _lanes_of(b5 + b5, range(LANES))
-        return _bind(
+        return bind(
             parts[0],
             lambda both: tirx.Select(
                 _is_negative(bit4, LANES), _lanes_of(both, range(LANES, lanes)), _lanes_of(both, range(LANES))
             ),
         )
 
-    return _bind(position, lambda p: _bind(_repeat(p, LANES, 2), choose))
+    return bind(position, lambda p: bind(_repeat(p, LANES, 2), choose))
 
 
 def _permuted(table: Any, position: Any, lanes: int) -> Any:
@@ -123,4 +169,4 @@ def _permuted(table: Any, position: Any, lanes: int) -> Any:
             low, high = (_lanes_of(part, range(lanes)) for part in (low, high))
         return tirx.Select(_is_negative(index, lanes), high, low)
 
-    return _bind(position, choose)
+    return bind(position, choose)

@@ -50,7 +50,7 @@ class Generator:
         ]  # fmt: skip
         target = self.draw.whole(2, 4)
         for _ in range(60):
-            if self.count >= target:
+            if self.count >= target and len(self.builder.ops) >= 3:
                 break
             self.draw.one(makers)()
         if self.seed % 8 == 3:
@@ -180,9 +180,9 @@ class Generator:
         window: dict[str, object] = {"kernel": kernel, "pads": pads, "layout": "NHWC"}
         acc, spread = self.convolve(x, other.type.shape[-1], 1, window, "conv")
         terms = [acc, other]
-        if self.draw.chance(0.1):
+        if self.draw.chance(0.2):
             terms[1], _ = self.convolve(x, other.type.shape[-1], 1, window, "conv")
-        elif self.draw.chance(0.1):
+        elif self.draw.chance(0.2):
             terms = [other, acc]
         self.keep(self.requantize(terms, spread if terms[0] is acc else 255.0, "residual"))
 
@@ -253,7 +253,7 @@ class Generator:
             acc = self.builder.emit("qsum_pool", [x], window, name=self.name("sum_pool"))
             counts = tap_counts(x.type.shape[1], x.type.shape[2], window)
             by_pixel = self.draw.chance(0.4) and int(counts.min()) > 0
-            self.finish(acc, 60.0 * int(counts.max()), "average", (*counts.shape, 1) if by_pixel else None)
+            self.finish(acc, 60.0 * max(1, int(counts.max())), "average", (*counts.shape, 1) if by_pixel else None)
 
     def pooled(self, x: Value) -> Value:
         acc = self.builder.emit("qreduce_sum", [x], {"axes": (1, 2), "keepdims": True}, name=self.name("sum"))

@@ -50,7 +50,7 @@ def test_generated_graphs_hold_everything() -> None:
     zero_points: Counter[int] = Counter()
     windows: set[tuple[str, object]] = set()
     largest = 0
-    for seed in range(400):
+    for seed in range(800):
         graph = generate(seed)
         assert len(graph.ops) >= 3
         ops += kinds(graph)

@@ -16,7 +16,9 @@ from sqc.schedules import Kernel, Target, lower
 from sqc.schedules._tvm import assembly
 from sqc.schedules.axes import KINDS
 from sqc.schedules.injective import FORMULAS
+from tests.targets import TARGETS
 
+from . import cases
 from .harness import NATIVE, Build, Case, check
 
 EDGES = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 0.25, 0.75, -0.25, 1e30, -1e30, 1e-30], np.float32)
@@ -129,6 +131,15 @@ CASES: dict[str, Build] = {
 @pytest.mark.parametrize("name", CASES)
 def test_equals_reference(name: str) -> None:
     check(CASES[name])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_tables_of_tables(target: str) -> None:
+    """The index of a read holds another read, also where a condition guards both."""
+    case = Case()
+    y = case.lookup(case.sum([case.lookup(case.bytes((3, 50)))], [0.7], lo=5, hi=250))
+    case.lookup(case.lookup(case.emit("pad", y, pads=(0, 2, 0, 1), value=9.0)))
+    cases.check(case, target)
 
 
 def test_tables_are_read_by_permutation() -> None:
