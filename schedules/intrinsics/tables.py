@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqc.schedules._tvm import Load, rewrite_nodes, tirx
+from sqc.schedules._tvm import Load, collect, rewrite_nodes, tirx
 
 LANES = 16
 WIDTHS = (LANES, 2 * LANES, 4 * LANES)
@@ -27,6 +27,8 @@ def shuffle_table_reads(body: Any, *, vbmi: bool) -> Any:
         lanes = int(str(read.ty.dtype).partition("x")[2])
         if vbmi:
             return _permuted(read.source, position, lanes)
+        if collect(position, tirx.Let):  # an entry of a table indexes this one: TVM fails to simplify the two together
+            return read
         return _bind(position, lambda p: _by_sixteen(read.source, p, lanes))
 
     return rewrite_nodes(body, Load, replace)
