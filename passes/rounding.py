@@ -301,7 +301,9 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return "excluded by the user"
     if function_operand(graph, op) is not None:
         return ""
-    if normalized_sum(graph, op) is not None or any(normalized_sum(graph, user) == op for user in graph.users(op.result)):
+    if normalized_sum(graph, op) is not None or any(
+        normalized_sum(graph, user) == op for user in graph.users(op.result)
+    ):
         return "rows of a normalized sum have ranges of their own"
     if op.kind in FLOAT_ONLY:
         return FLOAT_ONLY[op.kind]

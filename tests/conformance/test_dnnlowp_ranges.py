@@ -92,8 +92,9 @@ def test_convolutions(
 def test_fully_connected(rows: int, depth: int, columns: int, symmetric: bool, relu: bool, seed: int) -> None:
     random, model = np.random.default_rng(seed), Model()
     low, least = (0, -128) if symmetric else (-77, -100)
-    operands = levels(model, model.input(whole(random, (rows, depth), low)), low), integers(
-        model, whole(random, (depth, columns), least), least
+    operands = (
+        levels(model, model.input(whole(random, (rows, depth), low)), low),
+        integers(model, whole(random, (depth, columns), least), least),
     )
     y = model.node("Gemm", *operands, bias(model, random, columns))[0]
     check(model, model.node("Relu", y)[0] if relu else y, symmetric=symmetric)
@@ -108,7 +109,13 @@ def test_batch_matmul(batch: int, m: int, k: int, n: int, seed: int) -> None:
 
 
 @EXAMPLES
-@given(terms=st.integers(2, 5), size=st.integers(4, 256), relu=st.booleans(), kind=st.sampled_from(["Sum", "Mul"]), seed=SEEDS)
+@given(
+    terms=st.integers(2, 5),
+    size=st.integers(4, 256),
+    relu=st.booleans(),
+    kind=st.sampled_from(["Sum", "Mul"]),
+    seed=SEEDS,
+)
 def test_elementwise(terms: int, size: int, relu: bool, kind: str, seed: int) -> None:
     random, model = np.random.default_rng(seed), Model()
     lows = [-77, -100, 0, -255, -128][: terms if kind == "Sum" else 2]
@@ -122,9 +129,7 @@ def test_elementwise(terms: int, size: int, relu: bool, kind: str, seed: int) ->
     stride=st.integers(1, 3), pad=st.integers(0, 3), kernel=st.integers(1, 5), size=st.integers(10, 16),
     channels=st.integers(1, 32), batch=st.integers(1, 3), kind=st.sampled_from(["AveragePool", "MaxPool"]), seed=SEEDS,
 )  # fmt: skip
-def test_pools(
-    stride: int, pad: int, kernel: int, size: int, channels: int, batch: int, kind: str, seed: int
-) -> None:
+def test_pools(stride: int, pad: int, kernel: int, size: int, channels: int, batch: int, kind: str, seed: int) -> None:
     random, model = np.random.default_rng(seed), Model()
     pad = min(pad, kernel - 1)
     x = levels(model, model.input(whole(random, (batch, channels, size, size), -77)), -77)

@@ -1,7 +1,9 @@
 """The onnx package's own tests of single operators, through import, reference and compiled kernels.
 
 Where the package has a test of an operator also as its definition by other ones ("expanded"), that runs, too.
-``python -m tests.conformance`` runs all and prints how many there are, and what is excluded and why. ``OPERATORS`` says which operators are covered: all cases of an operator run, but those listed as excluded, each with
+``python -m tests.conformance`` runs all and prints how many there are, and what is excluded and why.
+
+``OPERATORS`` says which operators are covered: all cases of an operator run, but those listed as excluded, each with
 its reason. To cover another operator, add a row.
 """
 
@@ -85,10 +87,7 @@ PARAMETRIZED = (
 )  # fmt: skip
 """Likewise, with weights, shapes or axes."""
 
-CASTS = {
-    f"*{types}*": NO_SERVER_TYPE
-    for types in ("FLOAT8", "FLOAT4", "INT4", "INT2")
-}
+CASTS = {f"*{types}*": NO_SERVER_TYPE for types in ("FLOAT8", "FLOAT4", "INT4", "INT2")}
 
 OPERATORS: Mapping[str, Operator] = {
     "QuantizeLinear": Operator(
