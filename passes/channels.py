@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sqc.ir import Graph, Op, Value
 from sqc.ops.shapes import normalize_axes
@@ -20,6 +21,13 @@ from sqc.passes.rounding import MATRIX
 Ids = NDArray[np.intp]
 
 _HOMOGENEOUS = ("relu", "leaky_relu", "max_pool", "average_pool")
+
+
+class ChannelExtremes(NamedTuple):
+    """The least and the largest number of each channel of a value, [C] each."""
+
+    minimum: ArrayLike
+    maximum: ArrayLike
 
 
 class Channels:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sqc.ir import Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
-from sqc.passes.channels import Channels, link_channels
+from sqc.passes.channels import ChannelExtremes, Channels, link_channels
 from sqc.passes.rounding import MATRIX
 
 _MARGIN = 2.0
 """How far beyond what calibration saw of a channel its scaled range reaches. A clip may cut off what lies further."""
 
 _LARGEST_FACTOR = 2.0**12
-
-
-class ChannelExtremes(NamedTuple):
-    """The least and the largest number of each channel of a value, [C] each."""
-
-    minimum: ArrayLike
-    maximum: ArrayLike
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class InsertQuantization:
         rounded = set(placement.rounded)
         settings = self._settings(graph, placement)
         rewriter = Rewriter(graph)
-        eight_bits: dict[Value, Value] = {}  # inputs and constants as integer ops read them
+        eight_bits: dict[Value, Value] = {}  # inputs, constants and results in float as integer ops read them
         for value in placement.rounded:
             if graph.producer(value) is None:
                 eight_bits[value] = self._round(rewriter, graph, value, settings[value])
@@ -63,7 +63,11 @@ class InsertQuantization:
                 operands = tuple(self._clip(rewriter, graph, op.result, x, settings[op.result]) for x in operands)
             rewriter.keep(op, operands)
             if op.result in rounded:
-                rewriter.replace(op, self._round(rewriter, graph, op.result, settings[op.result]))
+                in_eight_bits = self._round(rewriter, graph, op.result, settings[op.result])
+                if placement.is_integer(op):
+                    rewriter.replace(op, in_eight_bits)
+                else:
+                    eight_bits[op.result] = in_eight_bits
         return rewriter.finish()
 
     def _settings(self, graph: Graph, placement: Placement) -> dict[Value, Settings]:

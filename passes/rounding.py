@@ -230,6 +230,18 @@ def levels_behind(graph: Graph, value: Value) -> Value | None:
     )
 
 
+def normalized_sum(graph: Graph, op: Op) -> Op | None:
+    """The sum that a layer normalization reads, if ``op`` is one that does; else None.
+
+    That is the residual stream of a transformer. Normalization makes its rows equally large, so that one scale for all
+    of them would leave few levels to the small ones.
+    """
+    if op.kind != "normalize" or op.integers("axes") not in ((-1,), (op.result.type.rank - 1,)):
+        return None
+    sum = graph.producer(op.operands[0])
+    return sum if sum is not None and sum.kind in ("add", "sub") and function_operand(graph, sum) is None else None
+
+
 def _shared_levels(op: Op, eight_bits: Mapping[Value, Value]) -> Value | None:
     """The rounded value of which all operands of a concatenation are parts, so that it only copies; else None."""
     sources = {eight_bits.get(operand) for operand in op.operands}
@@ -289,6 +301,10 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return "excluded by the user"
     if function_operand(graph, op) is not None:
         return ""
+    if normalized_sum(graph, op) is not None or any(
+        normalized_sum(graph, user) == op for user in graph.users(op.result)
+    ):
+        return "rows of a normalized sum have ranges of their own"
     if op.kind in FLOAT_ONLY:
         return FLOAT_ONLY[op.kind]
     if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*activations(op), op.result)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -17,10 +17,12 @@ from sqc.ir import Graph
 from sqc.modes import Mode, passes_of
 from sqc.passes import pipeline
 from sqc.passes.base import Notes, Pass
+from sqc.passes.channels import ChannelExtremes
 from sqc.passes.choose_parameters import choose_parameters
 from sqc.passes.equalize import Equalize
 from sqc.passes.quantize_weights import RoundedLayer
 from sqc.passes.rounding import place, rounding_names
+from sqc.passes.smooth import Smooth
 from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
 from sqc.refine import channel_extremes, refine_layers
@@ -117,12 +119,13 @@ def quantize_beside_float(
         raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     ranges = Ranges.of(ranges)
+    graph, calibration = _smooth(graph, calibration, exclude, target, notes, after)
     inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
     if recipe.equalize:
         equalize = Equalize(channel_extremes(graph, inputs, target))
         graph = pipeline.run((equalize,), graph, notes, after=after)
         if notes.of(equalize.name):  # other ranges than those that were calibrated
-            calibration = calibrate(graph, [inputs], exclude=exclude, target=target, progress=progress)
+            calibration = calibrate(graph, [inputs], exclude=_left(graph, exclude), target=target, progress=progress)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     rounded: Mapping[str, RoundedLayer] = {}
     if recipe.refines:
@@ -159,6 +162,38 @@ def export_qdq(graph: Graph) -> onnx.ModelProto:
             "a float graph has no quantization to export: sqc.export_qdq(sqc.quantize(graph, calibration))"
         )
     return export_onnx(pipeline.run(pipeline.EXPORT, quantize(graph)))
+
+
+def _smooth(
+    graph: Graph,
+    calibration: Calibration,
+    exclude: frozenset[str],
+    target: str,
+    notes: Notes,
+    after: AfterPass | None,
+) -> tuple[Graph, Calibration]:
+    """The graph with evened-out normalizations, and a calibration that has seen them; both as they are without inputs.
+
+    What the calibration has seen of other values stays.
+    """
+    if not calibration.inputs:
+        return graph, calibration
+    channels = {name: calibration.channels(name) for name in calibration.names}
+    extremes = {name: ChannelExtremes(seen.minima, seen.maxima) for name, seen in channels.items() if seen is not None}
+    smooth = Smooth(extremes, exclude)
+    changed = pipeline.run((smooth,), graph, notes, after=after)
+    if not notes.of(smooth.name):
+        return graph, calibration
+    inputs = _kept_inputs(changed, calibration)
+    again = calibrate(changed, [inputs], exclude=_left(changed, exclude), target=target)
+    statistics = calibration.statistics
+    tensors = {**again.statistics.tensors, **statistics.tensors}
+    return changed, replace(calibration, statistics=replace(statistics, tensors=tensors))
+
+
+def _left(graph: Graph, nodes: frozenset[str]) -> frozenset[str]:
+    """The nodes that float passes have left in a graph."""
+    return nodes & {op.source for op in graph.ops}
 
 
 def _kept_inputs(graph: Graph, calibration: Calibration) -> Mapping[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,14 @@ def gather(node: Node) -> Value:
         return node.result("slice", x, **part)
     y = node.step("slice", x, **part)
     return node.result("reshape", y, shape=x.type.shape[:axis] + x.type.shape[axis + 1 :])
+
+
+def take(node: Node, x: Value, places: Mapping[int, np.ndarray]) -> Value:
+    """The node's result: of each axis in ``places`` the elements of these known numbers, in their order."""
+    for axis, numbers in places.items():
+        emit = node.result if axis == list(places)[-1] else node.step
+        x = emit("gather", x, node.constant(numbers.astype(np.int32), f"places{axis}"), axis=axis)
+    return x
 
 
 def _lookup(node: Node, levels: Value) -> Value:

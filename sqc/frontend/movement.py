@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 
+from sqc.frontend.gather import take
 from sqc.frontend.node import FLOATS, UNIT, Node, Tensor, Unsupported, as_float32
 from sqc.frontend.table import handler
 from sqc.ir import Value
@@ -111,6 +113,10 @@ def concat(node: Node) -> Tensor:
     return node.result("concat", *operands, axis=axis) if len(operands) > 1 else operands[0]
 
 
+_COPYING: Mapping[str, Literal["edge", "reflect", "wrap"]] = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+"""Modes of Pad that copy elements, as numpy has them too."""
+
+
 @handler("Pad")
 def pad(node: Node) -> Value:
     x, mode, value = node.value(0), node.string("mode"), 0.0
@@ -123,8 +129,9 @@ def pad(node: Node) -> Value:
         value = float(node.known(2).reshape(())) if node.given(2) else 0.0
         if node.given(3):
             axes = tuple(axis + rank if axis < 0 else axis for axis in node.known_integers(3))
-    if mode != "constant":
-        raise Unsupported(f"mode is {mode!r}", "mode 'constant'")
+    copies = _COPYING.get(mode)
+    if copies is None and mode != "constant":
+        raise Unsupported(f"mode is {mode!r}", f"constant, {', '.join(_COPYING)}")
     if any(number < 0 for number in pads):
         raise Unsupported(f"negative pads {list(pads)}", "a Slice")
     if len(pads) != 2 * len(axes) or sorted(node.axes(axes, rank)) != sorted(axes):
@@ -132,6 +139,9 @@ def pad(node: Node) -> Value:
     full = [0] * 2 * rank
     for i, axis in enumerate(axes):
         full[axis], full[rank + axis] = pads[i], pads[len(axes) + i]
+    if copies is not None and any(full):
+        pairs = {axis: (full[axis], full[rank + axis]) for axis in range(rank) if full[axis] or full[rank + axis]}
+        return take(node, x, {axis: np.pad(np.arange(x.type.shape[axis]), pairs[axis], copies) for axis in pairs})
     return node.result("pad", x, pads=tuple(full), value=value)
 
 
@@ -148,16 +158,21 @@ def slice_(node: Node) -> Tensor:
         steps = node.known_integers(4) if node.given(4) else (1,) * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps):
         raise Unsupported("starts, ends, axes and steps are not equally long")
-    if any(step < 1 for step in steps):
-        raise Unsupported(f"steps {list(steps)}", "positive steps")
+    if 0 in steps:
+        raise Unsupported("a step of 0", "another")
     node.axes(axes, x.type.rank)
+    if any(step < 0 for step in steps):
+        cuts = zip(axes, map(slice, starts, ends, steps), strict=True)
+        return take(node, x, {axis % x.type.rank: np.arange(x.type.shape[axis])[cut] for axis, cut in cuts})
     parts: list[tuple[int, int, int, int]] = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         extent = x.type.shape[axis]
         start, end, step = slice(start, end, step).indices(extent)
+        if start >= end:
+            raise Unsupported("its result is empty", "results with elements")
         # Whole axes are left out, so that the batch is not written into the attributes.
         if (start, end, step) != (0, extent, 1):
-            parts.append((axis % x.type.rank, start, max(start, end), step))
+            parts.append((axis % x.type.rank, start, end, step))
     if not parts:
         return x
     axes, starts, ends, steps = zip(*sorted(parts), strict=True)

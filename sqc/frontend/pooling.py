@@ -84,16 +84,20 @@ def reduce_sum(node: Node) -> Tensor:
 
 @handler("ReduceMax")
 def reduce_max(node: Node) -> Tensor:
-    """Over all spatial axes of rank 3 to 5: a max pool of the whole plane."""
+    """A max pool of a plane that holds all reduced axes."""
     x = node.value(0)
     axes, keepdims = _reduction(node, x, input_since=18)
     if not axes:
         return x
-    if axes != tuple(range(2, x.type.rank)) or x.type.rank not in (3, 4, 5):
-        raise Unsupported(f"it reduces the axes {list(axes)} of rank {x.type.rank}", "all spatial axes of rank 3 to 5")
-    plane = as_plane(node, x)
-    y = node.step("max_pool", plane, kernel=plane.type.shape[2:], layout="NCHW")
-    return node.result("reshape", y, shape=x.type.shape[:2] + (1,) * len(axes) * keepdims)
+    kept = tuple(axis for axis in range(x.type.rank) if axis not in axes)
+    perm, shape = (*kept, *axes), x.type.shape
+    moved = node.step("transpose", x, perm=perm) if perm != tuple(range(x.type.rank)) else x
+    samples = shape[0] if 0 in kept else 1
+    size = math.prod(shape[axis] for axis in axes)
+    plane = node.step("reshape", moved, shape=(samples, x.type.size // samples // size, size, 1))
+    y = node.step("max_pool", plane, kernel=(size, 1), layout="NCHW")
+    result = [1 if axis in axes else extent for axis, extent in enumerate(shape) if keepdims or axis in kept]
+    return node.result("reshape", y, shape=tuple(result))
 
 
 def _reduction(node: Node, x: Value, input_since: int) -> tuple[tuple[int, ...], bool]:

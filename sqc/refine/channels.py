@@ -9,8 +9,7 @@ import numpy as np
 
 from sqc.calibration.channels import ChannelRanges
 from sqc.ir import Graph, rebatch
-from sqc.passes.channels import link_channels
-from sqc.passes.equalize import ChannelExtremes
+from sqc.passes.channels import ChannelExtremes, link_channels
 from sqc.passes.insert_quantization import observed_values
 from sqc.pieces import whole_pieces
 from sqc.probe import load_graph

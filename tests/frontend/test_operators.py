@@ -89,6 +89,7 @@ POOLING = [
     Case("ReduceSum", [IMAGE, ints(1, 2)], {"keepdims": 0}, oldest=13),
     Case("ReduceMax", [IMAGE], {"axes": [2, 3], "keepdims": 0}, newest=17),
     Case("ReduceMax", [LINE, ints(-1)], oldest=18),
+    Case("ReduceMax", [IMAGE], {"axes": [1, -1]}, newest=17),
 ]
 
 LINEAR = [
@@ -266,6 +267,9 @@ MOVEMENT = [
     Case("Slice", [IMAGE, ints(-3, 1), ints(2**62, -1), ints(-1, 2)], oldest=10),
     Case("Slice", [IMAGE, ints(0, 1), ints(7, 9), ints(2, 3), ints(2, 3)], oldest=10),
     Case("Slice", [IMAGE, ints(0), ints(4), ints(1)], oldest=10),
+    Case("Slice", [IMAGE, ints(-1, 1), ints(0, 9), ints(2, 3), ints(-2, 2)], oldest=10),
+    Case("Pad", [IMAGE, ints(0, 0, 1, 2, 0, 0, 2, 0)], {"mode": "reflect"}, oldest=11),
+    Case("Pad", [IMAGE, ints(0, 1, 1, 2, 0, 0, 2, 0)], {"mode": "edge"}, oldest=11),
     Case("Split", [IMAGE], {"axis": 1}, newest=12, outputs=2),
     Case("Split", [IMAGE], {"axis": 1, "split": [1, 3]}, newest=12, outputs=2),
     Case("Split", [IMAGE, ints(1, 3)], {"axis": 1}, oldest=13, outputs=2),

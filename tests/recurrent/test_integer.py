@@ -42,8 +42,9 @@ def test_any_layer(layer: Layer, target: str) -> None:
         Layer("LSTM", direction="bidirectional", width=16),
         Layer("GRU", states=True, width=12),
         Layer("GRU", direction="reverse", before=True, width=16),
+        Layer("GRU", before=True, width=33, batch=5),
     ],
-    ids=["lstm", "gru", "gru_linear"],
+    ids=["lstm", "gru", "gru_linear", "gru_linear_rows"],
 )
 def test_targets(layer: Layer, target: str) -> None:
     assert_same_bits(quantized(layer), layer.feeds(99), target)

@@ -1,0 +1,91 @@
+"""Even out the channels of layer normalizations for the fully connected layers that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqc.ir import Graph, Op, Rewriter, Value
+from sqc.passes.base import Notes
+from sqc.passes.channels import ChannelExtremes
+from sqc.passes.rounding import normalized_sum
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """Divide the channels of a layer normalization in float by factors, and multiply the weights that read them.
+
+    fully_connected(normalize(x, g, b), w)  ->  fully_connected(normalize(x, g / s, b / s), w * s)
+
+    The factor of a channel is the root of the magnitude of its numbers over that of its weights: SmoothQuant (Xiao et
+    al. 2022, arXiv:2211.10438) with alpha = 1/2, which DNNLOWP knows as ComputeEqualizationScale. Where others read the
+    normalization too, they keep it, and a second one is computed. ``extremes`` maps names of values to what was
+    seen of them; normalizations that it lacks stay. So do nodes and values whose names are in ``exclude``.
+    """
+
+    name: ClassVar[str] = "smooth"
+    extremes: Mapping[str, ChannelExtremes] = field(default_factory=dict)
+    exclude: Collection[str] = frozenset()
+
+    def apply(self, graph: Graph, notes: Notes) -> Graph:
+        rewriter = Rewriter(graph)
+        smoothed: dict[Value, tuple[Value, NDArray[np.float32]]] = {}  # of layers' operands: the new ones, factors
+        for op in graph.ops:
+            if op.kind == "fully_connected" and op.operands[0] in smoothed and self._is_quantized(graph, op):
+                x, factors = smoothed[op.operands[0]]
+                w = rewriter.constant(graph.constants[op.operands[1]] * factors, op.operands[1].name)
+                rewriter.keep(op, [x, w, *map(rewriter.map, op.operands[2:])])
+                continue
+            rewriter.keep(op)
+            if op.kind == "reshape" and op.operands[0] in smoothed and _keeps_channels(op):
+                x, factors = smoothed[op.operands[0]]
+                again = rewriter.emit(op.kind, [x], op.attributes, name=op.result.name, source=op.source)
+                smoothed[op.result] = again, factors
+            elif op.result.name in self.extremes and normalized_sum(graph, op) is not None:
+                weights = [graph.constants[layer.operands[1]] for layer in self._layers(graph, op.result)]
+                if weights:
+                    factors = _factors(self.extremes[op.result.name], weights)
+                    smoothed[op.result] = _divided(rewriter, graph, op, factors), factors
+                    notes.add(self, op, f"its {factors.size} channels are evened out for {len(weights)} layers")
+        return rewriter.finish()
+
+    def _layers(self, graph: Graph, value: Value) -> list[Op]:
+        """The layers to be quantized that read a value, reshaped or as it is."""
+        layers: list[Op] = []
+        for op in graph.users(value):
+            if op.kind == "reshape" and _keeps_channels(op):
+                layers += self._layers(graph, op.result)
+            elif op.kind == "fully_connected" and op.operands[0] == value and self._is_quantized(graph, op):
+                layers.append(op)
+        return layers
+
+    def _is_quantized(self, graph: Graph, op: Op) -> bool:
+        return not {op.source, op.result.name} & set(self.exclude) and all(map(graph.is_constant, op.operands[1:]))
+
+
+def _keeps_channels(op: Op) -> bool:
+    return op.operands[0].type.shape[-1] == op.result.type.shape[-1]
+
+
+def _factors(extremes: ChannelExtremes, weights: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """float32 [C], 1 where a channel or its weights are zero, with a geometric mean of 1."""
+    minimum, maximum = (np.abs(np.asarray(extreme, np.float64)) for extreme in extremes)
+    numbers = np.maximum(minimum, maximum)
+    columns = np.abs(np.concatenate(weights)).max(axis=0).astype(np.float64)
+    known = (numbers > 0) & (columns > 0)
+    logarithms = np.zeros(len(numbers))
+    logarithms[known] = np.log(numbers[known] / columns[known]) / 2
+    logarithms[known] -= logarithms[known].mean() if known.any() else 0.0
+    return np.exp(logarithms).astype(np.float32)
+
+
+def _divided(rewriter: Rewriter, graph: Graph, op: Op, factors: NDArray[np.float32]) -> Value:
+    """The normalization with its result divided by factors."""
+    name = f"{op.result.name}.smoothed"
+    parameters = [rewriter.constant(graph.constants[value] / factors, value.name) for value in op.operands[1:]]
+    operands = [rewriter.map(op.operands[0]), *parameters]
+    return rewriter.emit(op.kind, operands, op.attributes, name=name, source=op.source)
