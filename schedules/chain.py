@@ -136,6 +136,8 @@ def chain_of(
         quantization = part.operands[0].type.quantization
         if part.kind == "dequantize" and quantization is not None:
             kept = (("axis", quantization.axis),)
+        if part.kind == "quantize":
+            kept = (("reciprocal", len(own_scales) > 1),)
         if part.kind == "requantize":
             kept = _clamping(part, [known.get(outer.get(value, value)) for value in part.operands])
         sources = tuple(position[value] for value in part.operands)
@@ -189,11 +191,21 @@ def _activation_count(op: Op) -> int:
     return _ACTIVATIONS.get(op.kind, len(op.operands))
 
 
+def _divisor(scale: float, low: int, high: int) -> list[float]:
+    """A scale, its reciprocal, and what the least and the largest level, less the zero point, stand for.
+
+    The scale alone where :func:`sqc.schedules.functions.quotient` might come out inexact.
+    """
+    if not 2.0**-60 < scale < 2.0**60:
+        return [scale]
+    return [scale, float(np.float32(1) / np.float32(scale)), low * scale, high * scale]
+
+
 def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
     if op.kind == "quantize":
         z = op.integer("zero_point")
         low, high = LIMITS[op.string("dtype")]
-        return [z, low - z, high - z], [op.number("scale")]
+        return [z, low - z, high - z], _divisor(op.number("scale"), low - z, high - z)
     if op.kind == "dequantize" and len(op.operands) == 1:
         quantization = op.operands[0].type.quantization
         assert quantization is not None

@@ -49,6 +49,23 @@ def bind(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
     return tirx.Let(variable, value, body(variable))
 
 
+def quotient(x: Expr, divisor: Expr, reciprocal: Expr) -> Expr:
+    """``x / divisor``, correctly rounded, where ``reciprocal`` is the float32 next to ``1 / divisor``.
+
+    Markstein's method: the first correction leaves less than a unit in the last place, from where the second is exact
+    (Cornea, Harrison, Tang: Scientific Computing on Itanium-based Systems, theorem 8.1). Numbers must be finite and no
+    remainder may underflow. A division takes as long as several such quotients.
+    """
+
+    def divided(x: Expr) -> Expr:
+        def corrected(value: Expr) -> Expr:
+            return bind(value, lambda q: fma(fma(-divisor, q, x), reciprocal, q))
+
+        return corrected(corrected(fence(x * reciprocal)))
+
+    return bind(x, divided)
+
+
 def at_most(x: Expr, limit: float) -> Expr:
     """``min(x, limit)`` that keeps NaN, as numpy does."""
     return bind(x, lambda t: tirx.Select(t > constant(limit), constant(limit), t))

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, te, tirx
+from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, rounded, te, tirx
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import rescaled, saturated, weighted_sum
-from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary
+from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary, quotient
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
 from sqc.schedules.views import (
@@ -49,7 +49,16 @@ def _rounded(t: Expr, numbers: Numbers, dtype: str) -> Expr:
 
 def _quantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     (x,) = sources
-    return View(x.shape, step.dtype, lambda i: _rounded(x.read(i) / numbers.scale(0), numbers, step.dtype))
+    if not step["reciprocal"]:
+        return View(x.shape, step.dtype, lambda i: _rounded(x.read(i) / numbers.scale(0), numbers, step.dtype))
+    scale, reciprocal, low, high = map(numbers.scale, range(4))
+
+    def read(index: Index) -> Expr:
+        # Between what the least and the largest level stand for there are no infinities, and no level beyond.
+        level = quotient(te.min(te.max(x.read(index), low), high), scale, reciprocal)
+        return (rounded(level) + numbers.integer(0)).astype(step.dtype)
+
+    return View(x.shape, step.dtype, read)
 
 
 def _dequantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:

@@ -166,8 +166,8 @@ def register_columns(
             for row in range(4)
         ]
         rows = [a.vload([row * step, 0, 0], channels) for row in rows]
-        pairs = [unpacked(first, second, 1, vector >= 2) for first, second in (rows[:2], rows[2:])]
-        activations = unpacked(*pairs, 2, vector % 2 == 1)
+        first, second = (unpacked(a, b, 1, vector >= 2) for a, b in (rows[:2], rows[2:]))
+        activations = unpacked(first, second, 2, vector % 2 == 1)
         return total(c.vload([vector * lanes], sums), activations, b.vload([vector * lanes, four * group], weights))
 
     @T.prim_func(s_tir=True)

@@ -185,3 +185,18 @@ def test_empty_arrays_are_refused() -> None:
     case.emit("relu", case.floats((0, 4)))
     with pytest.raises(CompileError, match="empty"):
         lower(case.op(), NATIVE)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("scale", [0.0123, 1.9999999, 3e-9, 2.0**-70, 7e20])
+def test_levels_of_numbers_next_to_ties(scale: float, dtype: str, target: str) -> None:
+    """Quotients are rounded as a division rounds them, or they would fall to the other side."""
+    scale = float(np.float32(scale))
+    ties = ((np.arange(-300, 300) + 0.5) * scale).astype(np.float32)
+    near = [(ties.view(np.int32) + steps).view(np.float32) for steps in range(-3, 4)]
+    limits = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 3e38, -3e38, 1e-40], np.float32)
+    case = Case()
+    x = case.value(np.concatenate([*near, limits])[None])
+    case.emit("quantize", x, scale=scale, zero_point=11, dtype=dtype)
+    cases.check(case, target)
