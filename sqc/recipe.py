@@ -16,11 +16,13 @@ class Recipe:
     All need the inputs that a calibration keeps. ``equalize`` evens out the ranges of channels that share a scale
     (:class:`sqc.passes.equalize.Equalize`); ranges are then chosen from the inputs kept. ``correct_bias`` makes the
     mean of each output of a layer what it is in float. ``round_adaptively`` chooses the levels of weights by the error
-    of their layer's outputs, rather than a weight at a time, and corrects biases too.
+    of their layer's outputs, rather than a weight at a time, and corrects biases too. ``fit_weights`` first turns
+    weights to what makes the layer's float outputs of its quantized inputs (:mod:`sqc.calibration.weight_fit`).
     """
 
     equalize: bool = False
     correct_bias: bool = False
+    fit_weights: bool = False
     round_adaptively: bool = False
 
     @property
@@ -31,14 +33,14 @@ class Recipe:
     @property
     def refines(self) -> bool:
         """Whether layers are fitted one after another."""
-        return self.correct_bias or self.round_adaptively
+        return self.correct_bias or self.fit_weights or self.round_adaptively
 
 
 PRESETS = MappingProxyType(
     {
         "fast": Recipe(),
         "accurate": Recipe(correct_bias=True),
-        "best": Recipe(equalize=True, correct_bias=True, round_adaptively=True),
+        "best": Recipe(equalize=True, correct_bias=True, fit_weights=True, round_adaptively=True),
     }
 )
 """Recipes by name, from the quickest to the one whose results are nearest to float."""

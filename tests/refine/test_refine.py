@@ -71,7 +71,14 @@ def calibration(graph: Graph) -> sqc.Calibration:
 
 
 @pytest.mark.parametrize(
-    "preset", [sqc.Recipe(correct_bias=True), sqc.Recipe(round_adaptively=True), "accurate", "best"]
+    "preset",
+    [
+        sqc.Recipe(correct_bias=True),
+        sqc.Recipe(fit_weights=True),
+        sqc.Recipe(round_adaptively=True),
+        "accurate",
+        "best",
+    ],
 )
 def test_refined_it_is_nearer_to_float(preset: str | sqc.Recipe, graph: Graph, calibration: sqc.Calibration) -> None:
     refined = sqc.quantize(graph, calibration, preset=preset)
