@@ -2,8 +2,9 @@
 
 A quantized layer reads inputs x that the layers before it have disturbed, and should yield what the float layer makes
 of undisturbed ones. As far as the error `e = y - w x` goes with x, other weights take it away: `w + c (H + p)^-1`, c
-being the covariance of e and x, H that of x and p a penalty (ridge regression). GPTAQ (Li et al. 2025, 2504.02692)
-rounds towards the same target. The penalty is chosen by what the fit does on samples that it did not see.
+being the covariance of e and x, H that of x and p a penalty (ridge regression). GPTAQ (Li et al. 2025,
+arXiv:2504.02692) rounds towards the same target. The penalty is chosen by what the fit does on samples that it did not
+see.
 """
 
 from __future__ import annotations
@@ -77,4 +78,4 @@ def _ridge(covariance: Floats, crossed: Floats, penalty: float) -> Floats:
     columns = covariance.shape[-1]
     variance = np.einsum("gkk->g", covariance) / columns
     penalties = np.where(variance > 0, penalty * variance, 1.0)[:, None, None] * np.eye(columns)
-    return np.linalg.solve(covariance + penalties, crossed.swapaxes(1, 2)).swapaxes(1, 2)
+    return np.asarray(np.linalg.solve(covariance + penalties, crossed.swapaxes(1, 2)).swapaxes(1, 2))
