@@ -11,6 +11,7 @@ import numpy as np
 from sqc.calibrating import calibrate
 from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
 from sqc.calibration.dnnlowp_files import Parameters
+from sqc.calibration.rescaled import rescaled
 from sqc.errors import CalibrationError, CompileError
 from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
 from sqc.ir import Graph
@@ -25,7 +26,7 @@ from sqc.passes.rounding import place, rounding_names
 from sqc.passes.smooth import Smooth
 from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
-from sqc.refine import channel_extremes, refine_layers
+from sqc.refine import channel_extremes, refine_layers, smoothing
 
 if TYPE_CHECKING:
     import onnx
@@ -121,11 +122,14 @@ def quantize_beside_float(
     ranges = Ranges.of(ranges)
     graph, calibration = _smooth(graph, calibration, exclude, target, notes, after)
     inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
-    if recipe.equalize:
-        equalize = Equalize(channel_extremes(graph, inputs, target))
+    if recipe.equalize or recipe.smooth:
+        extremes = channel_extremes(graph, inputs, target) if recipe.equalize else {}
+        equalize = Equalize(extremes, smoothing(graph, inputs, target) if recipe.smooth else {})
+        factors = equalize.factors(graph)
         graph = pipeline.run((equalize,), graph, notes, after=after)
-        if notes.of(equalize.name):  # other ranges than those that were calibrated
-            calibration = calibrate(graph, [inputs], exclude=_left(graph, exclude), target=target, progress=progress)
+        if factors:  # other ranges than those that were calibrated
+            kept = calibrate(graph, [inputs], exclude=_left(graph, exclude), target=target, progress=progress)
+            calibration = rescaled(calibration, kept, factors)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     rounded: Mapping[str, RoundedLayer] = {}
     if recipe.refines:
