@@ -118,6 +118,7 @@ def quantize_beside_float(
         return Quantized(graph, graph)
     if calibration is None:
         raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
+    normalized = {op.result.name for op in graph.ops if op.kind == "batch_norm"}
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     ranges = Ranges.of(ranges)
     graph, calibration = _smooth(graph, calibration, exclude, target, notes, after)
@@ -133,7 +134,17 @@ def quantize_beside_float(
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     rounded: Mapping[str, RoundedLayer] = {}
     if recipe.refines:
-        rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
+        rounded = refine_layers(
+            graph,
+            qparams,
+            inputs,
+            recipe,
+            ranges,
+            exclude,
+            normalized=normalized,
+            target=target,
+            progress=progress,
+        )
     passes = pipeline.quantization(qparams, exclude, ranges, rounded)
     return Quantized(graph, pipeline.run(passes, graph, notes, after=after))
 

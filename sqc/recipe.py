@@ -19,7 +19,9 @@ class Recipe:
     (:mod:`sqc.calibration.smoothing`), where that helps. ``correct_bias`` makes the mean of each output of a layer what
     it is in float. ``fit_weights`` turns weights to what makes the layer's float outputs of its quantized inputs
     (:mod:`sqc.calibration.weight_fit`), ``round_adaptively`` chooses their levels by the error of the layer's outputs,
-    rather than a weight at a time; both correct biases, too.
+    rather than a weight at a time; both correct biases, too. ``reestimate_norms`` gives the outputs of layers that a
+    batch normalization follows in the model the mean and the variance that they have in float; no preset has it, for it
+    gains nothing beside the others.
     """
 
     equalize: bool = False
@@ -27,6 +29,7 @@ class Recipe:
     correct_bias: bool = False
     fit_weights: bool = False
     round_adaptively: bool = False
+    reestimate_norms: bool = False
 
     @property
     def needs_inputs(self) -> bool:
@@ -36,7 +39,7 @@ class Recipe:
     @property
     def refines(self) -> bool:
         """Whether layers are fitted one after another."""
-        return self.correct_bias or self.fit_weights or self.round_adaptively
+        return self.correct_bias or self.fit_weights or self.round_adaptively or self.reestimate_norms
 
 
 PRESETS = MappingProxyType(

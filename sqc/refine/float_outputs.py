@@ -17,7 +17,9 @@ from sqc.refine.rows import Rows
 
 
 class FloatOutputs:
-    """Of each layer in ``layers`` the outputs at the rows that are looked at; ``means`` holds their means, float64 [N].
+    """Of each layer in ``layers`` the outputs at the rows that are looked at.
+
+    ``means`` and ``variances`` are theirs, float64 [N] for each layer.
 
     They are more than memory should hold, so a temporary file does, until the context ends.
     """
@@ -29,7 +31,7 @@ class FloatOutputs:
         values = {value.name: value for op in graph.ops for value in op.results}
         names = [taken.op.result.name for taken in layers]
         model = load_graph(replace(graph, outputs={name: values[name] for name in names}), target)
-        sums = [np.zeros(taken.outputs) for taken in layers]
+        sums, squares = ([np.zeros(taken.outputs) for taken in layers] for _ in range(2))
         counts = [0] * len(layers)
         for batch, sample in enumerate(whole_pieces(inputs, graph.inputs[0].type.shape[0])):
             tensors = model.run(sample)
@@ -38,8 +40,13 @@ class FloatOutputs:
                 self._places[i, batch] = self._file.tell(), y.size
                 self._file.write(y.data)
                 sums[i] += y.sum(axis=0, dtype=np.float64)
+                squares[i] += np.square(y, dtype=np.float64).sum(axis=0)
                 counts[i] += len(y)
         self.means: list[NDArray[np.float64]] = [total / count for total, count in zip(sums, counts, strict=True)]
+        self.variances = [
+            np.maximum(total / count - np.square(mean), 0.0)
+            for total, count, mean in zip(squares, counts, self.means, strict=True)
+        ]
 
     def rows(self, layer: int, batch: int) -> NDArray[np.float32]:
         """[rows, outputs] of a batch, at the positions of the layer's `Rows`."""

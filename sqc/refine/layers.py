@@ -34,6 +34,7 @@ def refine_layers(
     ranges: Ranges,
     exclude: Collection[str] = frozenset(),
     *,
+    normalized: Collection[str] = frozenset(),
     target: str = "native",
     progress: Progress | None = None,
 ) -> dict[str, RoundedLayer]:
@@ -47,6 +48,9 @@ def refine_layers(
     are these, rounded to the nearest or for the least squared error over the covariance of x'. Then the bias becomes
     ``mean(y) - w' mean(x')``, so that on average over the samples nothing is left of the errors of weights, activations
     and clipping, whether they arose in this layer or before.
+
+    Layers whose results are in ``normalized`` had a batch normalization. With ``reestimate_norms`` their outputs get
+    the variance that they have in float by other scales, as with statistics estimated anew in the quantized network.
 
     ``progress`` counts layers.
     """
@@ -71,18 +75,22 @@ def refine_layers(
                 (taken.inputs(tensors[_X], batch), wanted.rows(i, batch))
                 for batch, tensors in enumerate(replay.step(i))
             )
-            moments, fitted = _fit(weights, seen, recipe)
-            settings = weight_settings(op, ranges)
-            chosen[op.result.name] = _refine(marked, op, fitted, moments, wanted.means[i], settings, recipe)
+            moments, fit = _observe(weights, seen, recipe)
+            fitted = weights + fit.change() if recipe.fit_weights else weights
+            layer = _refine(marked, op, fitted, moments, wanted.means[i], weight_settings(op, ranges), recipe)
+            if recipe.reestimate_norms and op.result.name in normalized:
+                scale = _levels(marked, op).type.scale
+                layer = _renormalized(layer, fit.covariance, moments, wanted.means[i], wanted.variances[i], scale)
+            chosen[op.result.name] = layer
             if progress:
                 progress(i + 1, len(layers), "refining layers")
     return chosen
 
 
-def _fit(
+def _observe(
     weights: Floats, seen: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], recipe: Recipe
-) -> tuple[InputMoments, Floats]:
-    """The moments of a layer's inputs, and its weights [G, N, K], fitted to them where the recipe says so.
+) -> tuple[InputMoments, WeightFit]:
+    """The moments of a layer's inputs, and how other weights than ``weights`` [G, N, K] would do, if asked for.
 
     ``seen`` are inputs [1, G, R, K] of the quantized layer with outputs [R, G N] of the float one, a sample at a time.
     """
@@ -90,11 +98,38 @@ def _fit(
     fit = WeightFit(*weights.shape)
     for sample, (inputs, outputs) in enumerate(seen):
         sums.add(inputs)
-        if recipe.fit_weights:
+        if recipe.fit_weights or recipe.reestimate_norms:
             x = inputs[0].astype(np.float64)
             y = outputs.reshape(len(outputs), len(weights), -1).swapaxes(0, 1)
             fit.add(sample, x, y - x @ weights.swapaxes(1, 2))
-    return sums.moments(), weights + fit.change() if recipe.fit_weights else weights
+    return sums.moments(), fit
+
+
+def _renormalized(
+    layer: RoundedLayer,
+    covariance: Floats,
+    moments: InputMoments,
+    mean: Floats,
+    variance: Floats,
+    input_scale: float,
+) -> RoundedLayer:
+    """The layer with scales that give its outputs the ``variance`` [G N], and the bias that gives them the ``mean``.
+
+    Scales move by a tenth at most, for larger differences are no matter of rounding.
+    """
+    levels = np.asarray(layer.levels, np.float64).reshape(len(covariance), -1, covariance.shape[-1])
+    scales = np.asarray(layer.scales, np.float64)
+    found = np.einsum("gnk,gnk->gn", levels @ covariance, levels).reshape(-1) * scales**2
+    known = (found > 0) & (variance > 0)
+    factors = np.sqrt(np.where(known, variance, 1.0) / np.where(known, found, 1.0))
+    changed = (scales * np.clip(factors, 0.9, 1.1)).astype(np.float32).astype(np.float64)
+    bias = mean - changed * np.einsum("gnk,gk->gn", levels, moments.mean).reshape(-1)
+    fits = fits_accumulator(levels.reshape(len(mean), -1), changed, bias, input_scale)
+    return RoundedLayer(
+        layer.levels,
+        np.where(fits, changed, scales).astype(np.float32),
+        np.where(fits, bias, np.asarray(layer.bias, np.float64)).astype(np.float32),
+    )
 
 
 def _levels(graph: Graph, op: Op) -> Value:
