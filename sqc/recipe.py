@@ -20,8 +20,7 @@ class Recipe:
     it is in float. ``fit_weights`` turns weights to what makes the layer's float outputs of its quantized inputs
     (:mod:`sqc.calibration.weight_fit`), ``round_adaptively`` chooses their levels by the error of the layer's outputs,
     rather than a weight at a time; both correct biases, too. ``reestimate_norms`` gives the outputs of layers that a
-    batch normalization follows in the model the mean and the variance that they have in float; no preset has it, for it
-    gains nothing beside the others.
+    batch normalization follows in the model the mean and the variance that they have in float; no preset has it.
     """
 
     equalize: bool = False
