@@ -39,9 +39,9 @@ def smoothing(graph: Graph, inputs: Mapping[str, np.ndarray], target: str = "nat
             free[channels.classes(op.operands[0])] = False  # a scaled channel would be cut off elsewhere
     for op in graph.ops:
         if op.kind == "fully_connected":
-            value = _rounded(graph, op.operands[0], observed)
-            if value is not None and free[channels.classes(value)].all():
-                readers.setdefault(value, []).append(op)
+            source = _rounded(graph, op.operands[0], observed)
+            if source is not None and free[channels.classes(source)].all():
+                readers.setdefault(source, []).append(op)
     if not readers:
         return {}
     model = load_graph(replace(graph, outputs={value.name: value for value in readers}), target)
