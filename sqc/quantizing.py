@@ -65,11 +65,11 @@ def quantize(
     calibration, and none of what follows but ``exclude``. ``preset`` is how much is done to stay near the float model:
     ``fast`` rounds each number by itself, ``accurate`` corrects biases, ``best`` also evens out channels, fits weights
     and rounds them adaptively; or a :class:`sqc.Recipe`. The last two run the model on the inputs that the calibration
-    keeps, compiled for ``target``; ``progress`` then counts samples and layers. How fast a compiled model runs does not depend
-    on the preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and
-    names, see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model
-    that brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes
-    neither a calibration nor ``exclude``.
+    keeps, compiled for ``target``; ``progress`` then counts samples and layers. How fast a compiled model runs does not
+    depend on the preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of
+    ops and names, see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float.
+    A model that brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it
+    takes neither a calibration nor ``exclude``.
 
     Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
     missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
