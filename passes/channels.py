@@ -41,6 +41,7 @@ class Channels:
         self._ids: dict[Value, Ids] = {}
         self._parents: list[int] = []
         self._bound: set[int] = set()
+        self._mixed: set[int] = set()
 
     @property
     def count(self) -> int:
@@ -54,9 +55,12 @@ class Channels:
     @property
     def bound(self) -> NDArray[np.bool_]:
         """bool [count]: classes whose channels must stay as they are."""
-        mask = np.zeros(self.count, bool)
-        mask[[self._root(i) for i in self._bound]] = True
-        return mask
+        return self._mask(self._bound)
+
+    @property
+    def mixed(self) -> NDArray[np.bool_]:
+        """bool [count]: classes that a fully connected layer reads, whose weights then bear their factors."""
+        return self._mask(self._mixed)
 
     def classes(self, value: Value) -> Ids:
         """The class of each channel of a value."""
@@ -87,6 +91,16 @@ class Channels:
         if value in self._ids:
             self._bound.update(self._ids[value].tolist())
 
+    def mix(self, value: Value) -> None:
+        """Note that a fully connected layer reads a value."""
+        if value in self._ids:
+            self._mixed.update(self._ids[value].tolist())
+
+    def _mask(self, members: set[int]) -> NDArray[np.bool_]:
+        mask = np.zeros(self.count, bool)
+        mask[[self._root(i) for i in members]] = True
+        return mask
+
     def _root(self, i: int) -> int:
         while self._parents[i] != i:
             self._parents[i] = self._parents[self._parents[i]]
@@ -101,11 +115,14 @@ def is_depthwise(op: Op) -> bool:
 
 def link_channels(graph: Graph) -> Channels:
     """The classes of all channels. Bound are those of inputs and outputs, and those that anything reads which neither
-    hands them on nor takes a factor back at no cost, as depthwise convolutions do."""
+    hands them on nor takes a factor back: depthwise convolutions do at no cost, fully connected layers at some."""
     channels = Channels()
     for op in graph.ops:
         if op.kind in MATRIX and all(map(graph.is_constant, op.operands[1:])):
             _layer(channels, op)
+        elif scales_channels(graph, op):
+            channels.bind(op.operands[0])
+            channels.create(op.result, op.result.type.rank - 1)
         elif not _hands_on(channels, op):
             for operand in op.operands:
                 channels.bind(operand)
@@ -120,9 +137,20 @@ def _layer(channels: Channels, op: Op) -> None:
         channels.bind(x)  # along another axis
         channels.create(x, axis)
         channels.bind(x)
+    elif op.kind == "fully_connected":
+        channels.mix(x)
     elif not is_depthwise(op):
         channels.bind(x)
     channels.create(op.result, axis)
+
+
+def scales_channels(graph: Graph, op: Op) -> bool:
+    """Whether a normalization multiplies its last axis by constants, and adds some, one for each channel."""
+    extent = op.result.type.shape[-1:]
+    return op.kind == "normalize" and all(
+        graph.is_constant(operand) and (operand.type.size,) == operand.type.shape[-1:] == extent
+        for operand in op.operands[1:]
+    )
 
 
 def _hands_on(channels: Channels, op: Op) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sqc.ir import Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
-from sqc.passes.channels import ChannelExtremes, Channels, link_channels
+from sqc.passes.channels import ChannelExtremes, Channels, link_channels, scales_channels
 from sqc.passes.rounding import MATRIX
 
 _MARGIN = 2.0
@@ -29,7 +29,8 @@ class Equalize:
     Cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721), from the ranges of channels on calibration data, at
     the places where it is free: weights have a scale for each output channel, so that neither the layer that yields a
     channel nor a depthwise convolution that reads it loses precision. Channels that anything else reads stay, for there
-    ``w2 / r`` would spread the weights of one output.
+    ``w2 / r`` would spread the weights of one output; but those of fully connected layers take the factors that
+    ``smoothed`` gives them by the names of values (:mod:`sqc.refine.smoothing`). A normalization scales channels, too.
 
     Factors are at least 1, so a clip keeps its bounds: of a scaled channel it cuts off only what lies beyond
     ``_MARGIN`` times the range seen. ``extremes`` maps names of values to what was seen of them; values that it lacks
@@ -38,20 +39,37 @@ class Equalize:
 
     name: ClassVar[str] = "equalize"
     extremes: Mapping[str, ChannelExtremes] = field(default_factory=dict)
+    smoothed: Mapping[str, ArrayLike] = field(default_factory=dict)
 
     def apply(self, graph: Graph, notes: Notes) -> Graph:
         channels = link_channels(graph)
         factors = self._factors(graph, channels)
         rewriter = Rewriter(graph)
         for op in graph.ops:
+            if scales_channels(graph, op):
+                behind = factors[channels.classes(op.result)]
+                self._note(notes, op, behind)
+                scaled = [_times(rewriter, graph, parameter, behind) for parameter in op.operands[1:]]
+                rewriter.keep(op, [rewriter.map(op.operands[0]), *scaled])
+                continue
             if op.kind not in MATRIX or not all(map(graph.is_constant, op.operands[1:])):
                 rewriter.keep(op)
                 continue
             before, behind = (factors[channels.classes(value)] for value in (op.operands[0], op.result))
-            if (behind != 1.0).any():
-                notes.add(self, op, f"{int((behind != 1.0).sum())} of {behind.size} channels are scaled up")
+            self._note(notes, op, behind)
             rewriter.keep(op, _scaled(rewriter, graph, op, before, behind))
         return rewriter.finish()
+
+    def factors(self, graph: Graph) -> dict[str, NDArray[np.float64]]:
+        """The factors [C] of all values that are scaled, by name."""
+        channels = link_channels(graph)
+        factors = self._factors(graph, channels)
+        found = {value.name: factors[channels.classes(value)] for value in channels.values}
+        return {name: scale for name, scale in found.items() if (scale != 1.0).any()}
+
+    def _note(self, notes: Notes, op: Op, factors: NDArray[np.float64]) -> None:
+        if (factors != 1.0).any():
+            notes.add(self, op, f"{int((factors != 1.0).sum())} of {factors.size} channels are scaled up")
 
     def _factors(self, graph: Graph, channels: Channels) -> NDArray[np.float64]:
         """A factor for each class of channels."""
@@ -60,7 +78,11 @@ class Equalize:
             if value.name in self.extremes:
                 np.maximum.at(shares, channels.classes(value), _shares(self.extremes[value.name]))
         room = 1.0 / np.clip(_MARGIN * shares, 1.0 / _LARGEST_FACTOR, 1.0)
-        return np.where((shares > 0.0) & ~channels.bound, room, 1.0)
+        factors = np.where((shares > 0.0) & ~channels.bound & ~channels.mixed, room, 1.0)
+        for value in channels.values:
+            if value.name in self.smoothed:
+                factors[channels.classes(value)] = self.smoothed[value.name]
+        return factors
 
 
 def _shares(extremes: ChannelExtremes) -> NDArray[np.float64]:
@@ -71,6 +93,12 @@ def _shares(extremes: ChannelExtremes) -> NDArray[np.float64]:
         if side.max() > 0.0:
             shares = np.maximum(shares, side / side.max())
     return shares
+
+
+def _times(rewriter: Rewriter, graph: Graph, parameter: Value, factors: NDArray[np.float64]) -> Value:
+    if (factors == 1.0).all():
+        return rewriter.map(parameter)
+    return rewriter.constant((graph.constants[parameter] * factors).astype(np.float32), parameter.name)
 
 
 def _scaled(

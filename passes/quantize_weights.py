@@ -95,9 +95,13 @@ def weight_settings(op: Op, ranges: Ranges) -> WeightSettings:
     return ranges.settings(layer_names(op)).weights
 
 
-def layer_scales(graph: Graph, op: Op, settings: WeightSettings) -> np.ndarray:
-    """float32[N]: the scales that settings give the weights of a layer that reads eight-bit levels."""
+def layer_scales(graph: Graph, op: Op, settings: WeightSettings, changed: np.ndarray | None = None) -> np.ndarray:
+    """float32[N]: the scales that settings give the weights of a layer that reads eight-bit levels.
+
+    ``changed`` are float32 weights that take the place of the layer's own.
+    """
     weights, *bias = (graph.constants[operand] for operand in op.operands[1:] if graph.is_constant(operand))
+    weights = weights if changed is None else changed
     x = _states(graph, op) if op.kind in RECURRENT else levels_behind(graph, op.operands[0])
     if op.kind == "gru":  # a bias for the last gate alone
         bias = [np.pad(bias[0], (2 * weights.shape[1], 0))]

@@ -11,6 +11,7 @@ import numpy as np
 from sqc.calibrating import calibrate
 from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
 from sqc.calibration.dnnlowp_files import Parameters
+from sqc.calibration.rescaled import rescaled
 from sqc.errors import CalibrationError, CompileError
 from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
 from sqc.ir import Graph
@@ -25,7 +26,7 @@ from sqc.passes.rounding import place, rounding_names
 from sqc.passes.smooth import Smooth
 from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
-from sqc.refine import channel_extremes, refine_layers
+from sqc.refine import channel_extremes, refine_layers, smoothing
 
 if TYPE_CHECKING:
     import onnx
@@ -62,13 +63,13 @@ def quantize(
 
     ``mode`` tells what is quantized and when, see :data:`sqc.modes.MODES`; all but ``static`` take a float model and no
     calibration, and none of what follows but ``exclude``. ``preset`` is how much is done to stay near the float model:
-    ``fast`` rounds each number by itself, ``accurate`` corrects biases, ``best`` also evens out channels and rounds
-    weights adaptively; or a :class:`sqc.Recipe`. The last two run the model on the inputs that the calibration keeps,
-    compiled for ``target``; ``progress`` then counts samples and layers. How fast a compiled model runs does not depend
-    on the preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of ops and
-    names, see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float. A model
-    that brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it takes
-    neither a calibration nor ``exclude``.
+    ``fast`` rounds each number by itself, ``accurate`` corrects biases, ``best`` also evens out channels, fits weights
+    and rounds them adaptively; or a :class:`sqc.Recipe`. The last two run the model on the inputs that the calibration
+    keeps, compiled for ``target``; ``progress`` then counts samples and layers. How fast a compiled model runs does not
+    depend on the preset. ``ranges`` tell how ranges are chosen: the name of a search, settings, or rules for kinds of
+    ops and names, see :class:`sqc.calibration.Ranges`. Nodes in ``exclude`` (names of the model's nodes) stay in float.
+    A model that brings its own quantization (QuantizeLinear) keeps it, and what it rounds nowhere stays in float; it
+    takes neither a calibration nor ``exclude``.
 
     Raises CalibrationError if the calibration is of another model, keeps no inputs where the preset needs them, or is
     missing for a float model; CompileError for an unknown preset, an unknown node in ``exclude``, or options that a
@@ -117,19 +118,33 @@ def quantize_beside_float(
         return Quantized(graph, graph)
     if calibration is None:
         raise CalibrationError("a float model needs a calibration: sqc.calibrate(graph, batches)")
+    normalized = {op.result.name for op in graph.ops if op.kind == "batch_norm"}
     graph = pipeline.run(pipeline.FLOAT, graph, notes, after=after)
     ranges = Ranges.of(ranges)
     graph, calibration = _smooth(graph, calibration, exclude, target, notes, after)
     inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
-    if recipe.equalize:
-        equalize = Equalize(channel_extremes(graph, inputs, target))
+    if recipe.equalize or recipe.smooth:
+        extremes = channel_extremes(graph, inputs, target) if recipe.equalize else {}
+        equalize = Equalize(extremes, smoothing(graph, inputs, target) if recipe.smooth else {})
+        factors = equalize.factors(graph)
         graph = pipeline.run((equalize,), graph, notes, after=after)
-        if notes.of(equalize.name):  # other ranges than those that were calibrated
-            calibration = calibrate(graph, [inputs], exclude=_left(graph, exclude), target=target, progress=progress)
+        if factors:  # other ranges than those that were calibrated
+            kept = calibrate(graph, [inputs], exclude=_left(graph, exclude), target=target, progress=progress)
+            calibration = rescaled(calibration, kept, factors)
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     rounded: Mapping[str, RoundedLayer] = {}
     if recipe.refines:
-        rounded = refine_layers(graph, qparams, inputs, recipe, ranges, exclude, target=target, progress=progress)
+        rounded = refine_layers(
+            graph,
+            qparams,
+            inputs,
+            recipe,
+            ranges,
+            exclude,
+            normalized=normalized,
+            target=target,
+            progress=progress,
+        )
     passes = pipeline.quantization(qparams, exclude, ranges, rounded)
     return Quantized(graph, pipeline.run(passes, graph, notes, after=after))
 

@@ -2,5 +2,6 @@
 
 from sqc.refine.channels import channel_extremes
 from sqc.refine.layers import refine_layers
+from sqc.refine.smoothing import smoothing
 
-__all__ = ["channel_extremes", "refine_layers"]
+__all__ = ["channel_extremes", "refine_layers", "smoothing"]

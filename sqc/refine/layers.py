@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +10,16 @@ from numpy.typing import NDArray
 from sqc.calibration.adaptive_rounding import AdaptiveRounding, damped, round_to_nearest
 from sqc.calibration.input_moments import InputMoments, MomentSums
 from sqc.calibration.settings import Ranges, WeightSettings
+from sqc.calibration.weight_fit import Floats, WeightFit
 from sqc.calibration.weights import fits_accumulator, largest_level
 from sqc.ir import Graph, Op, Value, rebatch
 from sqc.passes import pipeline
 from sqc.passes.quantize_weights import RoundedLayer, layer_scales, quantizes_weights, weight_settings
 from sqc.passes.rounding import levels_behind
-from sqc.pieces import whole_pieces
 from sqc.probe import load_graph
 from sqc.progress import Progress
 from sqc.recipe import Recipe
+from sqc.refine.float_outputs import FloatOutputs
 from sqc.refine.replay import Replay
 from sqc.refine.rows import Rows
 
@@ -34,6 +34,7 @@ def refine_layers(
     ranges: Ranges,
     exclude: Collection[str] = frozenset(),
     *,
+    normalized: Collection[str] = frozenset(),
     target: str = "native",
     progress: Progress | None = None,
 ) -> dict[str, RoundedLayer]:
@@ -43,9 +44,13 @@ def refine_layers(
     quantization, to which the result goes as ``rounded``. ``inputs`` {input: array of samples} are calibration data.
 
     Layers are taken in order. The input x' of each is what the layers before it, refined already, compute in integers;
-    y is its output in the float graph. Weights w' are rounded, to the nearest or for the least squared error over the
-    covariance of x'; then the bias becomes ``mean(y) - w' mean(x')``, so that on average over the samples nothing is
-    left of the errors of weights, activations and clipping, whether they arose in this layer or before.
+    y is its output in the float graph. Weights are fitted to yield y from x' (:mod:`sqc.calibration.weight_fit`); w'
+    are these, rounded to the nearest or for the least squared error over the covariance of x'. Then the bias becomes
+    ``mean(y) - w' mean(x')``, so that on average over the samples nothing is left of the errors of weights, activations
+    and clipping, whether they arose in this layer or before.
+
+    Layers whose results are in ``normalized`` had a batch normalization. With ``reestimate_norms`` their outputs get
+    the variance that they have in float by other scales, as with statistics estimated anew in the quantized network.
 
     ``progress`` counts layers.
     """
@@ -63,15 +68,68 @@ def refine_layers(
         lambda part: load_graph(pipeline.run(pipeline.integer(exclude, ranges, chosen), part), target),
     )
     rows = [Rows(op, replay.batches) for op in layers]
-    means = _float_means(single, rows, inputs, target)
-    for i, (op, taken, mean) in enumerate(zip(layers, rows, means, strict=True)):
-        sums = MomentSums(taken.groups, taken.columns)
-        for batch, tensors in enumerate(replay.step(i)):
-            sums.add(taken.inputs(tensors[_X], batch))
-        chosen[op.result.name] = _refine(marked, op, sums.moments(), mean, weight_settings(op, ranges), recipe)
-        if progress:
-            progress(i + 1, len(layers), "refining layers")
+    with FloatOutputs(single, rows, inputs, target) as wanted:
+        for i, (op, taken) in enumerate(zip(layers, rows, strict=True)):
+            weights = marked.constants[op.operands[1]].astype(np.float64).reshape(taken.groups, -1, taken.columns)
+            seen = (
+                (taken.inputs(tensors[_X], batch), wanted.rows(i, batch))
+                for batch, tensors in enumerate(replay.step(i))
+            )
+            moments, fit = _observe(weights, seen, recipe)
+            fitted = weights + fit.change() if recipe.fit_weights else weights
+            layer = _refine(marked, op, fitted, moments, wanted.means[i], weight_settings(op, ranges), recipe)
+            if recipe.reestimate_norms and op.result.name in normalized:
+                scale = _levels(marked, op).type.scale
+                layer = _renormalized(layer, fit.covariance, moments, wanted.means[i], wanted.variances[i], scale)
+            chosen[op.result.name] = layer
+            if progress:
+                progress(i + 1, len(layers), "refining layers")
     return chosen
+
+
+def _observe(
+    weights: Floats, seen: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], recipe: Recipe
+) -> tuple[InputMoments, WeightFit]:
+    """The moments of a layer's inputs, and how other weights than ``weights`` [G, N, K] would do, if asked for.
+
+    ``seen`` are inputs [1, G, R, K] of the quantized layer with outputs [R, G N] of the float one, a sample at a time.
+    """
+    sums = MomentSums(weights.shape[0], weights.shape[2])
+    fit = WeightFit(*weights.shape)
+    for sample, (inputs, outputs) in enumerate(seen):
+        sums.add(inputs)
+        if recipe.fit_weights or recipe.reestimate_norms:
+            x = inputs[0].astype(np.float64)
+            y = outputs.reshape(len(outputs), len(weights), -1).swapaxes(0, 1)
+            fit.add(sample, x, y - x @ weights.swapaxes(1, 2))
+    return sums.moments(), fit
+
+
+def _renormalized(
+    layer: RoundedLayer,
+    covariance: Floats,
+    moments: InputMoments,
+    mean: Floats,
+    variance: Floats,
+    input_scale: float,
+) -> RoundedLayer:
+    """The layer with scales that give its outputs the ``variance`` [G N], and the bias that gives them the ``mean``.
+
+    Scales move by a tenth at most, for larger differences are no matter of rounding.
+    """
+    levels = np.asarray(layer.levels, np.float64).reshape(len(covariance), -1, covariance.shape[-1])
+    scales = np.asarray(layer.scales, np.float64)
+    found = np.einsum("gnk,gnk->gn", levels @ covariance, levels).reshape(-1) * scales**2
+    known = (found > 0) & (variance > 0)
+    factors = np.sqrt(np.where(known, variance, 1.0) / np.where(known, found, 1.0))
+    changed = (scales * np.clip(factors, 0.9, 1.1)).astype(np.float32).astype(np.float64)
+    bias = mean - changed * np.einsum("gnk,gk->gn", levels, moments.mean).reshape(-1)
+    fits = fits_accumulator(levels.reshape(len(mean), -1), changed, bias, input_scale)
+    return RoundedLayer(
+        layer.levels,
+        np.where(fits, changed, scales).astype(np.float32),
+        np.where(fits, bias, np.asarray(layer.bias, np.float64)).astype(np.float32),
+    )
 
 
 def _levels(graph: Graph, op: Op) -> Value:
@@ -80,37 +138,25 @@ def _levels(graph: Graph, op: Op) -> Value:
     return levels
 
 
-def _float_means(
-    graph: Graph, rows: list[Rows], inputs: Mapping[str, np.ndarray], target: str
-) -> list[NDArray[np.float64]]:
-    """The mean output of each layer, float64 [outputs], in the float graph."""
-    values = {value.name: value for op in graph.ops for value in op.results}
-    names = [taken.op.result.name for taken in rows]
-    model = load_graph(replace(graph, outputs={name: values[name] for name in names}), target)
-    sums = [np.zeros(taken.outputs) for taken in rows]
-    counts = [0] * len(rows)
-    for batch, sample in enumerate(whole_pieces(inputs, graph.inputs[0].type.shape[0])):
-        tensors = model.run(sample)
-        for i, (name, taken) in enumerate(zip(names, rows, strict=True)):
-            y = taken.outputs_of(tensors[name], batch)
-            sums[i] += y.sum(axis=0, dtype=np.float64)
-            counts[i] += len(y)
-    return [total / count for total, count in zip(sums, counts, strict=True)]
-
-
 def _refine(
-    graph: Graph, op: Op, moments: InputMoments, mean: NDArray[np.float64], settings: WeightSettings, recipe: Recipe
+    graph: Graph,
+    op: Op,
+    weights: Floats,
+    moments: InputMoments,
+    mean: Floats,
+    settings: WeightSettings,
+    recipe: Recipe,
 ) -> RoundedLayer:
-    weights, *given = (graph.constants[operand] for operand in op.operands[1:])
-    groups, outputs = len(moments.mean), len(weights)
-    rows = weights.astype(np.float64).reshape(groups, outputs // groups, -1)
-    bias = given[0].astype(np.float64) if given else np.zeros(outputs)
+    """A layer of ``weights`` [G, N, K], rounded, whose outputs are ``mean`` [G N] on average."""
+    shape, outputs = op.operands[1].type.shape, mean.size
+    bias = graph.constants[op.operands[2]].astype(np.float64) if len(op.operands) > 2 else np.zeros(outputs)
     limit = largest_level(settings.bits)
-    scales = layer_scales(graph, op, settings).astype(np.float64).reshape(groups, -1)
-    nearest = round_to_nearest(rows, scales, limit)
+    found = layer_scales(graph, op, settings, weights.reshape(shape).astype(np.float32))
+    scales = found.astype(np.float64).reshape(weights.shape[:2])
+    nearest = round_to_nearest(weights, scales, limit)
     levels, fitted = nearest, scales
     if recipe.round_adaptively:
-        rounding = AdaptiveRounding(rows, damped(moments.covariance), limit)
+        rounding = AdaptiveRounding(weights, damped(moments.covariance), limit)
         # Eight bits leave too little to gain by other scales: on data not seen before they lose (measured).
         fits_scales = settings.bits < 8 and settings.sharing == "channel" and not settings.power_of_two
         levels, fitted = rounding.levels_and_scales(scales) if fits_scales else (rounding.levels(scales), scales)
@@ -121,7 +167,7 @@ def _refine(
     levels = np.where(fits.reshape(scales.shape)[..., None], levels, nearest)
     scales = np.where(fits.reshape(scales.shape), fitted, scales)
     return RoundedLayer(
-        levels.reshape(weights.shape).astype(np.int8),
+        levels.reshape(shape).astype(np.int8),
         scales.reshape(-1).astype(np.float32),
         np.where(fits, corrected, bias).astype(np.float32),
     )

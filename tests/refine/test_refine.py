@@ -71,7 +71,14 @@ def calibration(graph: Graph) -> sqc.Calibration:
 
 
 @pytest.mark.parametrize(
-    "preset", [sqc.Recipe(correct_bias=True), sqc.Recipe(round_adaptively=True), "accurate", "best"]
+    "preset",
+    [
+        sqc.Recipe(correct_bias=True),
+        sqc.Recipe(fit_weights=True),
+        sqc.Recipe(round_adaptively=True),
+        "accurate",
+        "best",
+    ],
 )
 def test_refined_it_is_nearer_to_float(preset: str | sqc.Recipe, graph: Graph, calibration: sqc.Calibration) -> None:
     refined = sqc.quantize(graph, calibration, preset=preset)
@@ -178,3 +185,27 @@ def test_extremes_are_those_of_the_values(graph: Graph) -> None:
     assert link_channels(plain).axes[value] == 3
     np.testing.assert_allclose(low, seen.min(axis=(0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(high, seen.max(axis=(0, 1, 2)), atol=1e-5)
+
+
+def test_reestimated_norms_have_the_moments_of_float() -> None:
+    random = np.random.default_rng(5)
+    builder = Builder("normalized", dynamic_batch=True)
+
+    def constant(array: np.ndarray) -> Value:
+        return builder.constant(array.astype(np.float32), "c")
+
+    x = builder.input("image", TensorType((1, *SHAPE), "float32"))
+    x = builder.emit("conv2d", [x, constant(random.normal(0, 0.2, (6, 4, 3, 3)))], {"layout": "NHWC"}, name="conv")
+    parameters = [constant(random.uniform(0.5, 2, 6)) for _ in range(4)]
+    builder.outputs = {"scores": builder.emit("batch_norm", [x, *parameters], {"axis": 3}, name="norm")}
+    graph = builder.finish()
+    calibration = sqc.calibrate(graph, [images(64)])
+    ranges = "l2,weight-bits:3"  # so that rounding weights changes variances
+    kept = calibration.inputs["image"]
+    expected = scores(graph, kept).std(axis=(0, 1, 2))
+
+    def distance(recipe: sqc.Recipe) -> float:
+        found = scores(sqc.quantize(graph, calibration, preset=recipe, ranges=ranges), kept)
+        return float(np.abs(found.std(axis=(0, 1, 2)) / expected - 1).max())
+
+    assert distance(sqc.Recipe(reestimate_norms=True)) < 0.005 < distance(sqc.Recipe(correct_bias=True))
