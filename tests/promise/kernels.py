@@ -47,7 +47,7 @@ def reference(graph: Graph, arrays: Arrays) -> dict[str, np.ndarray]:
 
 def fuse(graph: Graph, padded: bool = True) -> Graph:
     """The graph whose ops are kernels."""
-    return pipeline.run(pipeline.FUSION if padded else [FuseRequantize()], graph)
+    return pipeline.run(pipeline.FUSION if padded else [*pipeline.UNROLLING, FuseRequantize()], graph)
 
 
 def load_kernels(fused: Graph, setting: Setting) -> Model:
