@@ -6,15 +6,19 @@ Each function puts one fault into the compiler through ``monkeypatch``; the refe
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sqc.codegen import build
-from sqc.codegen.memory import Buffer
+from sqc import schedules
+from sqc.codegen.memory import Buffer, plan_arena
 from sqc.ir import Op, Value
+from sqc.ops.quantization import LIMITS
 from sqc.schedules import (
     _tvm,
     chain,
@@ -23,12 +27,15 @@ from sqc.schedules import (
     epilogue,
     fully_connected,
     injective,
+    matmul,
+    microkernel,
+    recurrent,
     views,
     windows,
 )
-from sqc.schedules._tvm import te
-from sqc.schedules.epilogue import EpilogueConstants
-from sqc.schedules.intrinsics import packs
+from sqc.schedules._tvm import te, tirx
+from sqc.schedules.epilogue import EpilogueConstants, Requantize, float_bits
+from sqc.schedules.intrinsics import packs, tables
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.views import View
 
@@ -47,32 +54,75 @@ def fault(put_in: Fault) -> Fault:
 # Ways to put faults in -----------------------------------------------------------------------------------------------
 
 
-def wrap(patch: Patch, owner: Any, name: str, around: Callable[..., Any]) -> None:
-    """Replace ``owner.name`` by ``around(original, *arguments)``."""
+for module in pkgutil.walk_packages(schedules.__path__, "sqc.schedules."):
+    importlib.import_module(module.name)  # one that comes after a fault was put in would keep it
+
+
+def wrap(patch: Patch, original: Callable[..., Any], around: Callable[..., Any]) -> None:
+    """Let ``around(original, *arguments)`` take a function's place under every name that modules have for it."""
+
+    def replacement(*args: Any, **named: Any) -> Any:
+        return around(original, *args, **named)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("sqc."):
+            for key in [key for key, value in vars(module).items() if value is original]:
+                patch.setattr(module, key, replacement)
+
+
+def wrap_attribute(patch: Patch, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    """The same for ``owner.name`` alone."""
     original = getattr(owner, name)
     patch.setattr(owner, name, lambda *args, **named: around(original, *args, **named))
 
 
-def change_epilogues(patch: Patch, change: Callable[[EpilogueConstants], EpilogueConstants]) -> None:
-    """Change the run-time numbers behind every anchor."""
+def change_requantizes(patch: Patch, change: Callable[[str, list[int], list[int]], None]) -> None:
+    """Let ``change(dtype, limits, zero points of the terms)`` alter every requantize behind an anchor."""
+
+    def changed(step: Requantize, numbers: Sequence[int]) -> list[int]:
+        zero_point, *limits = numbers[:3]
+        zeros = list(numbers[3:])
+        if not step.moderate:
+            limits = [int(np.int32(bits).view(np.float32)) + zero_point for bits in limits]
+        change(step.dtype, limits, zeros)
+        return [zero_point, *(limits if step.moderate else [float_bits(n - zero_point) for n in limits]), *zeros]
 
     def around(original: Callable[..., Any], *args: Any, **named: Any) -> Any:
         structure, values = original(*args, **named)
-        return structure, change(values)
+        steps, numbers = [], list(values.parameters)
+        first = 0
+        for step in structure.steps:
+            if isinstance(step, Requantize):
+                own = slice(first, first := first + 3 + len(step.terms))
+                numbers[own] = changed(step, numbers[own])
+                step = dataclasses.replace(step, full=False)
+            steps.append(step)
+        structure = dataclasses.replace(structure, steps=tuple(steps))
+        return structure, dataclasses.replace(values, parameters=tuple(numbers))
 
-    for module in (fully_connected, conv2d, depthwise):
-        wrap(patch, module, "epilogue_of", around)
+    wrap(patch, epilogue.epilogue_of, around)
 
 
-def change_packed(patch: Patch, change: Callable[[Arrays], Arrays], *owners: tuple[Any, str]) -> None:
-    """Change the arrays that kernels are given."""
+def change_parameters(patch: Patch, change: Callable[[list[int]], list[int]], *lowers: Callable[..., Kernel]) -> None:
+    """Change the integers that the kernels of anchors take at run time, the anchor's own before the epilogue's."""
 
     def around(original: Callable[..., Kernel], *args: Any) -> Kernel:
         kernel = original(*args)
-        return dataclasses.replace(kernel, pack=lambda constants: change([a.copy() for a in kernel.pack(constants)]))
 
-    for module, name in owners:
-        wrap(patch, module, name, around)
+        def pack(constants: Mapping[Value, np.ndarray]) -> Arrays:
+            *arrays, parameters = kernel.pack(constants)
+            return [*arrays, np.array(change(parameters.tolist()), np.int32)]
+
+        return dataclasses.replace(kernel, pack=pack)
+
+    for lower in lowers:
+        wrap(patch, lower, around)
+
+
+def change_weights(patch: Patch, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change weights before they are packed."""
+    for pack in (microkernel.pack_weights, depthwise.pack_rows):
+        wrap(patch, pack, lambda original, w, *how: original(change(w), *how))
 
 
 def change_numbers(patch: Patch, kinds: Sequence[str], change: Callable[[list[int]], list[int]]) -> None:
@@ -82,16 +132,7 @@ def change_numbers(patch: Patch, kinds: Sequence[str], change: Callable[[list[in
         integers, scales = original(op)
         return (change(integers) if op.kind in kinds else integers), scales
 
-    wrap(patch, chain, "_run_time_numbers", around)
-
-
-CONVOLUTIONS = ((conv2d, "lower_conv2d"), (depthwise, "lower_depthwise"))
-ANCHORS = (*CONVOLUTIONS, (fully_connected, "_lower"))
-
-
-def with_entry(arrays: Arrays, index: int, change: Callable[[np.ndarray], np.ndarray]) -> Arrays:
-    arrays[index] = np.ascontiguousarray(change(arrays[index]))
-    return arrays
+    wrap(patch, chain._run_time_numbers, around)
 
 
 # Rounding and float arithmetic ---------------------------------------------------------------------------------------
@@ -109,25 +150,21 @@ def truncated_instead_of_rounded(patch: Patch) -> None:
 
 @fault
 def products_contracted_into_fma(patch: Patch) -> None:
-    patch.setattr(_tvm, "fence", lambda value: value)
+    wrap(patch, _tvm.fence, lambda original, value: value)
 
 
 @fault
 def terms_rounded_before_their_sum(patch: Patch) -> None:
-    original = epilogue.weighted_sum
-
-    def rounded(values: Any, zeros: Any, multipliers: Any) -> Any:
-        parts = [te.round(original([v], [z], [m])) for v, z, m in zip(values, zeros, multipliers, strict=True)]
+    def rounded(original: Callable[..., Any], *lists: Any) -> Any:
+        parts = [te.round(original(*([item] for item in items))) for items in zip(*lists, strict=True)]
         return sum(parts[1:], parts[0])
 
-    for module in (epilogue, injective):
-        patch.setattr(module, "weighted_sum", rounded)
+    wrap(patch, epilogue.weighted_sum, rounded)
 
 
 @fault
 def terms_summed_from_the_last(patch: Patch) -> None:
-    for module in (epilogue, injective):
-        wrap(patch, module, "weighted_sum", lambda original, *lists: original(*(items[::-1] for items in lists)))
+    wrap(patch, epilogue.weighted_sum, lambda original, *lists: original(*(items[::-1] for items in lists)))
 
 
 @fault
@@ -145,7 +182,10 @@ def reciprocal_instead_of_division(patch: Patch) -> None:
 
 @fault
 def nan_clamped_to_the_other_end(patch: Patch) -> None:
-    wrap(patch, te, "max", lambda original, a, b, *rest: original(b, a, *rest))
+    def swapped(original: Callable[..., Any], a: Any, b: Any, *rest: Any) -> Any:
+        return original(a, b, *rest) if isinstance(b, list) else original(b, a, *rest)  # a list holds axes to reduce
+
+    wrap_attribute(patch, te, "max", swapped)
 
 
 # Clamps and zero points ----------------------------------------------------------------------------------------------
@@ -153,39 +193,44 @@ def nan_clamped_to_the_other_end(patch: Patch) -> None:
 
 @fault
 def upper_clamp_off_by_one(patch: Patch) -> None:
-    def change(values: EpilogueConstants) -> EpilogueConstants:
-        numbers = list(values.parameters)
-        numbers[2:3] = [number - 1 for number in numbers[2:3]]
-        return dataclasses.replace(values, parameters=tuple(numbers))
+    def change(dtype: str, limits: list[int], zeros: list[int]) -> None:
+        limits[1] -= 1
 
-    change_epilogues(patch, change)
+    change_requantizes(patch, change)
 
 
 @fault
 def lower_clamp_forgotten(patch: Patch) -> None:
-    def change(values: EpilogueConstants) -> EpilogueConstants:
-        numbers = list(values.parameters)
-        if numbers:
-            numbers[1] = -numbers[0]
-        return dataclasses.replace(values, parameters=tuple(numbers))
+    def change(dtype: str, limits: list[int], zeros: list[int]) -> None:
+        limits[0] = LIMITS[dtype][0]
 
-    change_epilogues(patch, change)
+    change_requantizes(patch, change)
 
 
 @fault
 def zero_point_of_the_residual_dropped(patch: Patch) -> None:
-    def change(values: EpilogueConstants) -> EpilogueConstants:
-        numbers = list(values.parameters)
-        if values.activations:
-            numbers[4] = 0
-        return dataclasses.replace(values, parameters=tuple(numbers))
+    def change(dtype: str, limits: list[int], zeros: list[int]) -> None:
+        zeros[1:] = [0 for _ in zeros[1:]]
 
-    change_epilogues(patch, change)
+    change_requantizes(patch, change)
 
 
 @fault
 def zero_point_of_a_factor_dropped(patch: Patch) -> None:
     change_numbers(patch, ["qmul"], lambda integers: [integers[0], 0])
+
+
+@fault
+def zero_point_of_a_product_dropped(patch: Patch) -> None:
+    change_parameters(patch, lambda numbers: [0, *numbers[1:]], matmul.lower_product)
+
+
+@fault
+def zero_point_of_a_row_dropped(patch: Patch) -> None:
+    def around(original: Callable[..., Any], accumulator: Any, pair: Any, columns: Any) -> Any:
+        return original(accumulator, (pair[0], te.const(0.0, "float32")), columns)
+
+    wrap(patch, epilogue.rescaled, around)
 
 
 @fault
@@ -203,11 +248,7 @@ def zero_point_of_a_mean_dropped(patch: Patch) -> None:
 
 @fault
 def convolutions_padded_with_zeros(patch: Patch) -> None:
-    def change(arrays: Arrays) -> Arrays:
-        arrays[-1][0] = 0
-        return arrays
-
-    change_packed(patch, change, *CONVOLUTIONS)
+    change_parameters(patch, lambda numbers: [0, *numbers[1:]], conv2d.lower_conv2d, depthwise.lower_depthwise)
 
 
 @fault
@@ -228,7 +269,7 @@ def max_pool_padded_with_the_edge_beyond(patch: Patch) -> None:
 
 @fault
 def bias_dropped(patch: Patch) -> None:
-    change_packed(patch, lambda arrays: with_entry(arrays, 1, np.zeros_like), *ANCHORS)
+    wrap(patch, microkernel.pack_bias, lambda original, bias: original(np.zeros_like(bias)))
 
 
 @fault
@@ -249,25 +290,28 @@ def table_indexed_by_signed_bytes(patch: Patch) -> None:
 
 
 @fault
+def table_halves_exchanged(patch: Patch) -> None:
+    wrap(patch, tables._is_negative, lambda original, vector, lanes: tirx.Not(original(vector, lanes)))
+
+
+@fault
 def weights_swapped_in_the_tail_of_their_depth(patch: Patch) -> None:
     def pack(original: Callable[..., np.ndarray], w: np.ndarray, dot: Any) -> np.ndarray:
         packed = original(w, dot)
         packed[..., -1, :, :] = packed[..., -1, :, ::-1].copy()
         return packed
 
-    for module in (fully_connected, conv2d):
-        wrap(patch, module, "pack_weights", pack)
+    wrap(patch, microkernel.pack_weights, pack)
 
 
 @fault
 def least_weight_saturated(patch: Patch) -> None:
-    change_packed(patch, lambda arrays: with_entry(arrays, 0, lambda w: np.maximum(w, -127)), *ANCHORS)
+    change_weights(patch, lambda w: np.maximum(w, -127))
 
 
 @fault
 def sums_taken_for_moderate(patch: Patch) -> None:
-    for module in (epilogue, chain):
-        patch.setattr(module, "is_moderate", lambda terms, multipliers: True)
+    wrap(patch, epilogue.is_moderate, lambda original, *rest: True)
 
 
 @fault
@@ -275,7 +319,7 @@ def packs_left_in_the_order_of_registers(patch: Patch) -> None:
     def packed(original: Callable[..., Any], parts: Any, *rest: Any) -> Any:
         return original([parts[0], *parts[:0:-1]] if len(parts) > 2 else parts[::-1], *rest)
 
-    wrap(patch, packs, "_packed", packed)
+    wrap(patch, packs._packed, packed)
 
 
 @fault
@@ -285,7 +329,7 @@ def shared_rows_without_their_shift(patch: Patch) -> None:
         packed[:, 1:] = packed[:, :1]
         return packed
 
-    wrap(patch, depthwise, "pack_columns", pack)
+    wrap(patch, depthwise.pack_rows, pack)
 
 
 @fault
@@ -294,7 +338,7 @@ def joined_taps_one_off(patch: Patch) -> None:
         before = (window.before[0], window.before[1] + 1)
         return original(x, dataclasses.replace(window, before=before), *rest)
 
-    wrap(patch, conv2d, "stage_rows", extent)
+    wrap(patch, conv2d.stage_rows, extent)
 
 
 # Shapes, places, memory ----------------------------------------------------------------------------------------------
@@ -310,13 +354,21 @@ def last_row_missing(patch: Patch) -> None:
         steps = dataclasses.replace(structure, shape=shape)
         return original(dataclasses.replace(problem, rows=problem.rows - 1, epilogue=steps), *how)
 
-    wrap(patch, fully_connected.MatrixProduct, "schedule", schedule)
+    wrap_attribute(patch, fully_connected.MatrixProduct, "schedule", schedule)
+
+
+@fault
+def gates_of_the_next_unit(patch: Patch) -> None:
+    def read(original: Callable[..., Any], gates: Any, sources: Any, shape: Any, index: Any) -> None:
+        original(gates, sources, shape, (index[0], (index[1] + 1) % shape[1]))
+
+    wrap_attribute(patch, recurrent._Gates, "__init__", read)
 
 
 @fault
 def concat_off_by_one(patch: Patch) -> None:
-    def concatenate(xs: Sequence[View], axis: int) -> View:
-        whole = views.concatenate(xs, axis)
+    def concatenate(original: Callable[..., View], xs: Sequence[View], axis: int) -> View:
+        whole = original(xs, axis)
 
         def read(index: Any) -> Any:
             moved = list(index)
@@ -325,21 +377,21 @@ def concat_off_by_one(patch: Patch) -> None:
 
         return View(whole.shape, whole.dtype, read)
 
-    patch.setattr(injective, "concatenate", concatenate)
+    wrap(patch, views.concatenate, concatenate)
 
 
 @fault
 def permutation_inverted(patch: Patch) -> None:
-    def transpose(x: View, perm: Sequence[int]) -> View:
+    def transpose(original: Callable[..., View], x: View, perm: Sequence[int]) -> View:
         # Shapes are those of the permutation, elements those of its inverse, as far as they exist.
-        right = views.transpose(x, perm)
+        right = original(x, perm)
 
         def read(index: Any) -> Any:
             return x.read([index[axis] % extent for axis, extent in zip(perm, x.shape, strict=True)])
 
         return View(right.shape, right.dtype, read)
 
-    patch.setattr(injective, "transpose", transpose)
+    wrap(patch, views.transpose, transpose)
 
 
 @fault
@@ -347,4 +399,4 @@ def memory_reused_a_step_too_early(patch: Patch) -> None:
     def plan(original: Callable[..., Any], buffers: Sequence[Buffer]) -> Any:
         return original([dataclasses.replace(b, last=max(b.first, b.last - 1)) for b in buffers])
 
-    wrap(patch, build, "plan_arena", plan)
+    wrap(patch, plan_arena, plan)
