@@ -9,10 +9,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sqc.calibration.smoothing import smoothing_factors
 from sqc.ir import Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
 from sqc.passes.channels import ChannelExtremes
 from sqc.passes.rounding import normalized_sum
+
+ALPHA = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Smooth:
 
     fully_connected(normalize(x, g, b), w)  ->  fully_connected(normalize(x, g / s, b / s), w * s)
 
-    The factor of a channel is the root of the magnitude of its numbers over that of its weights: SmoothQuant (Xiao et
-    al. 2022, arXiv:2211.10438) with alpha = 1/2, which DNNLOWP knows as ComputeEqualizationScale. Where others read the
+    Factors are those of :mod:`sqc.calibration.smoothing` with alpha = 1/2, which DNNLOWP knows as
+    ComputeEqualizationScale. Where others read the
     normalization too, they keep it, and a second one is computed. ``extremes`` maps names of values to what was
     seen of them; normalizations that it lacks stay. So do nodes and values whose names are in ``exclude``.
     """
@@ -72,15 +75,10 @@ def _keeps_channels(op: Op) -> bool:
 
 
 def _factors(extremes: ChannelExtremes, weights: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """float32 [C], 1 where a channel or its weights are zero, with a geometric mean of 1."""
-    minimum, maximum = (np.abs(np.asarray(extreme, np.float64)) for extreme in extremes)
-    numbers = np.maximum(minimum, maximum)
+    """float32 [C], 1 where a channel or its weights are zero."""
+    numbers = np.abs(np.asarray(extremes, np.float64)).max(axis=0)
     columns = np.abs(np.concatenate(weights)).max(axis=0).astype(np.float64)
-    known = (numbers > 0) & (columns > 0)
-    logarithms = np.zeros(len(numbers))
-    logarithms[known] = np.log(numbers[known] / columns[known]) / 2
-    logarithms[known] -= logarithms[known].mean() if known.any() else 0.0
-    return np.exp(logarithms).astype(np.float32)
+    return (1 / smoothing_factors(numbers, columns, ALPHA)).astype(np.float32)
 
 
 def _divided(rewriter: Rewriter, graph: Graph, op: Op, factors: NDArray[np.float32]) -> Value:
