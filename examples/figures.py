@@ -30,7 +30,8 @@ from sqc.cli.files import replacing
 
 HERE = Path(__file__).parent
 PAGE = HERE / "FIGURES.md"
-AVX2 = HERE / "figures_avx2.md"
+OTHERS = (HERE / "figures_zen4.md", HERE / "figures_avx2.md")
+"""Figures of machines that are not at hand any more, as they were."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def run(section: Section, results: Path, models: str) -> None:
 
 
 def page(results: Results) -> str:
-    """The page in Markdown: the sections that have figures, then those of an older machine."""
+    """The page in Markdown: the sections that have figures, then those of other machines."""
     return "\n".join(_page(results))
 
 
@@ -298,7 +299,8 @@ def _page(results: Results) -> Iterator[str]:
         yield f"## {section.title}\n\n`{section.command}`, {taken_on(found[0]['machine'], versions)}\n"
         for part in measured:
             yield f"{part.text}\n\n{part.table(results.rows(part.name))}"
-    yield AVX2.read_text(encoding="utf-8").rstrip("\n") + "\n"
+    for other in OTHERS:
+        yield other.read_text(encoding="utf-8").rstrip("\n") + "\n"
 
 
 def taken_on(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:

@@ -164,7 +164,8 @@ def schedule_reduction(schedule: Schedule, cycles: float) -> Function:
     channels = schedule.get(last).extent.value
     in_vectors = spatial > 0 and types[spatial - 1].extent.value == channels
     widths = [width for width in range(1, 65) if channels % width == 0] if in_vectors else [1]
-    tile = max(widths, key=lambda width: (width % 16 == 0, width))
+    # LLVM splits vectors of 48 into small pieces.
+    tile = max(widths, key=lambda width: (width in (16, 32, 64), width))
     column, lane = schedule.split(last, [None, tile])
     task = schedule.fuse(*outer, column)
     schedule.compute_at(acc, task, preserve_unit_loops=True)

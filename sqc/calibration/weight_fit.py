@@ -22,6 +22,9 @@ FOLDS = 2
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """The penalties that are tried, as shares of the mean variance of an input."""
 
+LEAST_GAIN = 0.1
+"""The share of the errors' variance, on samples not fitted to, that has to go, or weights stay as they are."""
+
 
 class WeightFit:
     """Sums over rows of a layer's inputs and of its outputs' errors, in float64, for each of `FOLDS` parts of samples.
@@ -33,6 +36,7 @@ class WeightFit:
         self._counts = np.zeros(FOLDS)
         self._inputs = np.zeros((FOLDS, groups, columns))
         self._errors = np.zeros((FOLDS, groups, outputs))
+        self._squares = np.zeros((FOLDS, groups, outputs))
         self._products = np.zeros((FOLDS, groups, columns, columns))
         self._crossed = np.zeros((FOLDS, groups, outputs, columns))
 
@@ -42,11 +46,12 @@ class WeightFit:
         self._counts[fold] += inputs.shape[1]
         self._inputs[fold] += inputs.sum(axis=1)
         self._errors[fold] += errors.sum(axis=1)
+        self._squares[fold] += np.square(errors).sum(axis=1)
         self._products[fold] += inputs.swapaxes(1, 2) @ inputs
         self._crossed[fold] += errors.swapaxes(1, 2) @ inputs
 
     def change(self) -> Floats:
-        """What to add to the weights, [G, N, K]; zeros where no penalty gains anything on samples not fitted to."""
+        """What to add to the weights, [G, N, K]; zeros where no penalty gains much on samples not fitted to."""
         nothing = np.zeros(self._crossed.shape[1:])
         if not self._counts.all():
             return nothing
@@ -58,7 +63,14 @@ class WeightFit:
                 change = _ridge(covariance, crossed, penalty)
                 gains[i] += 2 * np.sum(change * unseen_crossed) - np.sum((change @ unseen) * change)
         best = int(gains.argmax())
-        return _ridge(*self._moments(range(FOLDS)), PENALTIES[best]) if gains[best] > 0 else nothing
+        if gains[best] <= LEAST_GAIN * sum(self._variance(fold) for fold in range(FOLDS)):
+            return nothing
+        return _ridge(*self._moments(range(FOLDS)), PENALTIES[best])
+
+    def _variance(self, fold: int) -> float:
+        """Of the errors in a part of the samples, over all outputs."""
+        count = self._counts[fold]
+        return float(np.sum(self._squares[fold] / count - np.square(self._errors[fold] / count)))
 
     @property
     def covariance(self) -> Floats:
