@@ -141,9 +141,14 @@ class IntegerNetwork:
         return {layer.stand: real(results[layer.stand.name], layer.stand) for layer in self._layers}
 
 
+def _holds_levels(value: Value) -> bool:
+    """Whether ``value`` holds eight-bit levels of real numbers."""
+    return value.type.quantization is not None and value.type.dtype in ("uint8", "int8")
+
+
 def levels(array: np.ndarray, value: Value) -> np.ndarray:
-    """Real numbers as what ``value`` holds of them: rounded to its levels, or as they are."""
-    if value.type.quantization is None:
+    """Real numbers as what ``value`` holds of them: rounded to its levels, or as they are. Indices stay indices."""
+    if not _holds_levels(value):
         return array
     zero_point = value.type.zero_point
     t: np.ndarray = array / np.float32(value.type.scale)
@@ -154,8 +159,8 @@ def levels(array: np.ndarray, value: Value) -> np.ndarray:
 
 
 def real(array: np.ndarray, value: Value) -> np.ndarray:
-    """What the levels of ``value`` stand for, as float32."""
-    if value.type.quantization is None:
+    """What the levels of ``value`` stand for, as float32; other arrays as they are."""
+    if not _holds_levels(value):
         return array
     t = array.astype(np.float32)
     t -= np.float32(value.type.zero_point)

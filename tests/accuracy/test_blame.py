@@ -16,6 +16,7 @@ from sqc.accuracy.plots import histogram_svg, weights_svg
 from sqc.accuracy.running import levels, real
 from sqc.accuracy.tables import blame_page, blame_table
 from sqc.errors import CompileError, InputError
+from sqc.frontend.node import UNIT
 from sqc.ir import evaluate
 from sqc.quantizing import quantize_beside_float
 from tests.accuracy.conftest import Case, case
@@ -134,6 +135,32 @@ def test_scaled_channels_are_no_noise() -> None:
         return next(layer.own_snr for layer in layers if layer.node == "dense")
 
     assert dense(both.float_graph) > 30.0 > 10.0 > dense(graph)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_indices_among_the_inputs(dtype: str) -> None:
+    """Indices are no levels, also where ops on integers read them."""
+    random = np.random.default_rng(0)
+    builder = sqc.ir.Builder("words", dynamic_batch=True)
+    tokens = builder.input("tokens", sqc.ir.TensorType((1, 6), dtype, UNIT))
+    table = builder.constant(random.normal(size=(20, 8)).astype(np.float32), "table")
+    x = builder.emit("gather", [table, tokens], {"axis": 0}, name="words_y", source="words")
+    x = builder.emit("reshape", [x], {"shape": (-1, 48)}, name="flat_y", source="flat")
+    for name, columns in (("first", 48), ("second", 16)):
+        w = builder.constant((random.normal(size=(16, columns)) / 8).astype(np.float32), f"{name}_w")
+        x = builder.emit("fully_connected", [x, w], name=f"{name}_y", source=name)
+        x = builder.emit("relu", [x], name=f"{name}_relu", source=name)
+    builder.outputs = {"y": x}
+    graph = builder.finish()
+    inputs = {"tokens": random.integers(0, 20, (24, 6)).astype(dtype)}
+    calibration = sqc.calibrate(graph, [inputs])
+
+    def requantize(exclude: frozenset[str]) -> sqc.ir.Graph:
+        return sqc.quantize(graph, calibration, exclude=exclude)
+
+    report = blame(graph, requantize(frozenset()), inputs, requantize=requantize)
+    assert {row.node for row in report.layers} == {"first", "second"}
+    assert 20.0 < report.output_snr < 60.0 and report.layers[0].gain is not None
 
 
 def test_a_float_graph_is_refused(first: Case) -> None:
