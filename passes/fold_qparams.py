@@ -11,6 +11,7 @@ import numpy as np
 
 from sqc.ir import Graph, Op, Quantization, Rewriter, Value, evaluate_op
 from sqc.ops.elementwise import BINARY, UNARY
+from sqc.ops.interpolate import interpolation_weights
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
 from sqc.passes.integer_parameters import (
@@ -22,9 +23,9 @@ from sqc.passes.integer_parameters import (
     halved,
     halvings,
     in_steps,
-    interpolation_weights,
     level,
     multiplier,
+    slope_multiplier,
     table,
 )
 from sqc.passes.recurrent_steps import IntegerCell, IntegerSteps
@@ -451,8 +452,7 @@ class _Folder:
 
         def emit(attributes: dict[str, Any], name: str, source: str) -> Value:
             factors = [
-                np.copysign(multiplier(np.abs(factor) * x.type.scale, attributes["scale"]), factor)
-                for factor in (np.ones((), np.float32), slope)
+                slope_multiplier(factor, x.type, attributes["scale"]) for factor in (np.ones((), np.float32), slope)
             ]
             operands = [x, *(self.constant(factor, f"{name}.multiplier") for factor in factors)]
             return self.rewriter.emit("qprelu", operands, attributes, name=name, source=source)

@@ -28,6 +28,12 @@ def multiplier(scale: np.ndarray | float, result_scale: float = 1.0) -> np.ndarr
     return np.asarray(np.clip(exact, float(_NORMAL.tiny), float(_NORMAL.max)).astype(np.float32))
 
 
+def slope_multiplier(slope: np.ndarray, x: TensorType, result_scale: float) -> np.ndarray:
+    """The multipliers of levels of ``x`` for a slope of either sign, float32."""
+    magnitude = multiplier(np.abs(slope.astype(np.float64)) * x.scale, result_scale)
+    return np.asarray(np.copysign(magnitude, slope.astype(np.float32)))
+
+
 def level(value: float, scale: float, zero_point: int) -> int:
     """The uint8 level of a real number, infinities included."""
     return int(np.clip(np.rint(np.float64(value) / np.float64(scale)) + zero_point, 0, 255))
@@ -125,27 +131,6 @@ def table(functions: Sequence[Function], x: TensorType, scale: float, zero_point
 def exponentials(x: TensorType) -> np.ndarray:
     """``int32[256]``: the exponential of each number of levels below the largest, times 2**23."""
     return np.asarray(np.rint(2.0**23 * np.exp(-np.float64(x.scale) * np.arange(256))), np.int32)
-
-
-def interpolation_weights(weights: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
-    """Weights ``[extent, taps]`` of each axis as int32, and how many bits are behind the point in their products.
-
-    There are as many bits as accumulators of 32 have room for. Those of a place sum up to 1 exactly where they did.
-    """
-    bits = 22 // len(weights)
-    while True:
-        levels = [_fixed_point(array.astype(np.float64), bits) for array in weights]
-        reach = 255 * math.prod(int(np.abs(array).sum(axis=1).max(initial=0)) for array in levels)
-        if reach <= _LARGEST:
-            return [array.astype(np.int32) for array in levels], bits * len(weights)
-        bits -= 1
-
-
-def _fixed_point(weights: np.ndarray, bits: int) -> np.ndarray:
-    levels = np.rint(weights * 2.0**bits).astype(np.int64)
-    error = np.rint(weights.sum(axis=1) * 2.0**bits).astype(np.int64) - levels.sum(axis=1)
-    levels[np.arange(len(levels)), np.abs(levels).argmax(axis=1)] += error
-    return levels
 
 
 def in_steps(array: np.ndarray, scale: float) -> np.ndarray:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sqc.errors import CompileError
 from sqc.ir import Graph, Op, Quantization, Rewriter, Value
+from sqc.ops.elementwise import UNARY
+from sqc.ops.quantization import ROUNDED
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
-from sqc.passes.integer_parameters import counted_taps, multiplier
+from sqc.passes.integer_parameters import counted_taps, exponentials, multiplier, slope_multiplier, table
+from sqc.passes.rounding import MOVEMENT, TABLES
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class UnfoldQparams:
 
     requantize(qconv2d(x, w, b'), M) {lo = zero point}  ->  quantize(relu(conv2d(dequantize(x), dequantize(w), b)))
 
-    A bias becomes a dequantized int32 constant in units of the accumulators. Tables stay. Raises CompileError for ops
-    on integers that stand for none in float.
+    A bias becomes a dequantized int32 constant in units of the accumulators. Tables of functions with their default
+    parameters become these functions, other tables stay. Raises CompileError for ops on integers that stand for none
+    in float.
     """
 
     name: ClassVar[str] = "unfold-qparams"
@@ -53,10 +58,14 @@ class _Unfolder(Rewriter):
                 continue  # emitted where they are read
             elif dtype == "uint8" and op.kind in _ROUNDED:
                 self.moved(op)
+            elif op.kind in _SELF_ROUNDING:
+                self.round_clamped(op, _SELF_ROUNDING[op.kind](self, op))
+            elif op.kind == "lookup" and (function := self.known_function(op)) is not None:
+                self.round(op, function)
             elif dtype == "uint8" and op.kind == "transpose":
                 self.keep(op)
                 self.reals[op.result] = self.emit_float(op, [self.real(op.operands[0])])
-            elif dtype == "float32" or op.kind in ("quantize", "lookup"):
+            elif dtype == "float32" or op.kind in ("quantize", "lookup", *MOVEMENT):
                 self.keep(op)
             else:
                 raise CompileError(f"{op.label()} ({op.kind}) stands for no float op")
@@ -71,7 +80,8 @@ class _Unfolder(Rewriter):
         return self.reals[value]
 
     def emit_float(self, op: Op, operands: list[Value], kind: str = "", **changes: Any) -> Value:
-        attributes = {**op.attributes, **changes}
+        attributes = {name: value for name, value in op.attributes.items() if name not in ROUNDED}
+        attributes.update(changes)
         return self.emit(kind or op.kind, operands, attributes, name=f"{op.result.name}.real", source=op.source)
 
     def round(self, op: Op, value: Value) -> None:
@@ -90,13 +100,17 @@ class _Unfolder(Rewriter):
         self.round(op, self.emit_float(op, operands, **changes))
 
     def requantize(self, op: Op) -> None:
-        scale, zero_point = op.number("scale"), op.integer("zero_point")
         terms = []
-        for term, unit in zip(op.operands, self.units(op, scale), strict=False):
+        for term, unit in zip(op.operands, self.units(op, op.number("scale")), strict=False):
             terms.append(self.accumulated(term, unit) if term.type.dtype == "int32" else self.real(term))
         total = terms[0]
         for term in terms[1:]:
             total = self.emit("add", [total, term], name=f"{op.result.name}.real", source=op.source)
+        self.round_clamped(op, total)
+
+    def round_clamped(self, op: Op, total: Value) -> None:
+        """``total`` in the scale of the result of ``op``, cut to its least and largest level."""
+        scale, zero_point = op.number("scale"), op.integer("zero_point")
         lo, hi = op.integer("lo"), op.integer("hi")
         low = -math.inf if lo == 0 else scale * (lo - zero_point)
         high = math.inf if hi == 255 else scale * (hi - zero_point)
@@ -160,6 +174,74 @@ class _Unfolder(Rewriter):
                 return self.emit_float(op, [self.real(x)], kind="average_pool", count_include_pad=include_pad)
         return None
 
+    def matmul(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
+        a, b, *parameters = op.operands
+        if parameters:  # zero points found at run time
+            return None
+        unit = np.float64(a.type.scale) * np.float64(b.type.scale)
+        return self.emit_float(op, [self.real(a), self.real(b)], kind="matmul") if matches(unit) else None
+
+    def interpolate(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
+        x, *tables = op.operands
+        axes = len(tables) // 2
+        for bits in range(22 // axes, -1, -1):
+            if not matches(np.float64(x.type.scale) / 2.0 ** (bits * axes)):
+                continue
+            operands = [self.real(x), *map(self.map, tables)]
+            for i, weights in enumerate(tables[1::2]):
+                real = np.ldexp(self.known(op, weights), -bits).astype(np.float32)
+                operands[2 * i + 2] = self.constant(real, weights.name)
+            return self.emit_float(op, operands, kind="interpolate")
+        return None
+
+    def known(self, op: Op, value: Value) -> np.ndarray:
+        """A constant. Raises CompileError for any other value."""
+        if value not in self.graph.constants:
+            raise CompileError(f"{op.label()} has no constant %{value.name}")
+        return self.graph.constants[value]
+
+    def prelu(self, op: Op) -> Value:
+        x, above, below = op.operands
+        scale, slope = op.number("scale"), self.known(op, below)
+        real = (slope.astype(np.float64) * scale / x.type.scale).astype(np.float32)
+        ones = np.ones((), np.float32)
+        for given, factor in ((self.known(op, above), ones), (slope, real)):
+            if not (given == slope_multiplier(factor, x.type, scale)).all():
+                raise CompileError(f"{op.label()} does not scale %{x.name} by its own scale")
+        return self.emit_float(op, [self.real(x), self.constant(real, below.name)], kind="prelu")
+
+    def softmax(self, op: Op) -> Value:
+        x, powers = op.operands
+        if not np.array_equal(self.known(op, powers), exponentials(x.type)):
+            raise CompileError(f"{op.label()} does not hold the exponentials of %{x.name}")
+        return self.emit_float(op, [self.real(x)], kind="softmax")
+
+    def normalize(self, op: Op) -> Value:
+        x, *parameters = op.operands
+        scale, axes = op.number("scale"), op.integers("axes")
+        size = math.prod(x.type.shape[axis] for axis in axes)
+        epsilon = op.number("epsilon") * x.type.scale**2 / float(size) ** 2
+        operands = [self.real(x)]
+        for value in parameters:
+            steps = self.known(op, value).astype(np.float64)
+            operands.append(self.constant((steps * scale).astype(np.float32), value.name))
+        return self.emit_float(op, operands, kind="normalize", epsilon=float(np.float32(epsilon)))
+
+    def known_function(self, op: Op) -> Value | None:
+        """The function whose table ``op`` looks up, of the levels as real numbers; None for any other table."""
+        x, entries = op.operands
+        scale, zero_point = op.result.type.scale, op.result.type.zero_point
+        given = self.graph.constants.get(entries)
+        if given is None or x.type.quantization is None:
+            return None
+        for kind in TABLES:
+            attributes = {name: float(np.float32(number)) for name, number in UNARY[kind][0].items()}
+            function = partial(_applied, kind, attributes)
+            if np.array_equal(table([function], x.type, scale, zero_point), given):
+                name = f"{op.result.name}.real"
+                return self.emit(kind, [self.real(x)], attributes, name=name, source=op.source)
+        return None
+
     def reduce_mean(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
         x = op.operands[0]
         taps = math.prod(x.type.shape[axis] for axis in normalize_axes(op.integers("axes"), x.type.rank))
@@ -167,13 +249,25 @@ class _Unfolder(Rewriter):
         return self.emit_float(op, [self.real(x)], kind="reduce_mean") if matches(unit) else None
 
 
+def _applied(kind: str, attributes: Mapping[str, float], x: np.ndarray) -> np.ndarray:
+    return UNARY[kind][1](x, attributes)
+
+
 _ROUNDED = ("reshape", "slice", "gather", "pad", "concat", "max_pool")
 """Kinds that move levels, and get a rounding of their own in float, as other tools expect it."""
+
+_SELF_ROUNDING: Mapping[str, Callable[[_Unfolder, Op], Value]] = {
+    "qprelu": _Unfolder.prelu,
+    "qsoftmax": _Unfolder.softmax,
+    "qnormalize": _Unfolder.normalize,
+}
 
 _ACCUMULATORS: Mapping[str, Callable[..., Value | None]] = {
     "qconv2d": _Unfolder.matrix,
     "qfully_connected": _Unfolder.matrix,
     "qmul": _Unfolder.product,
+    "qmatmul": _Unfolder.matmul,
+    "qinterpolate": _Unfolder.interpolate,
     "qsum_pool": _Unfolder.average_pool,
     "qreduce_sum": _Unfolder.reduce_mean,
 }

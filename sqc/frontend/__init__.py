@@ -9,6 +9,7 @@
     batch.py        makes a graph hold for any batch
     quantized.py    constants that are stored as levels
     export.py       export_onnx: graphs, as float or rounded ones, as ONNX
+    interpolation.py   the weights of Resize, for import and export
     elementwise.py, convolution.py, pooling.py, linear.py, movement.py, normalization.py, quantization.py,
     dynamic.py   the handlers
 

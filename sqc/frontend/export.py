@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sqc.errors import CompileError, GraphError
+from sqc.frontend.interpolation import Axis, find_kernel, smallest_scale
 from sqc.frontend.node import UNIT
 from sqc.ir import Graph, Op, TensorType, Value, rebatch, take_name
 from sqc.ops.elementwise import BINARY
+from sqc.ops.products import permutations
+from sqc.ops.shapes import normalize_axes
 
 OPSET = 17
 _IR_VERSION = 8
@@ -25,10 +29,15 @@ _SAME_NAME = (
 _PLAIN = {
     **{kind: kind.capitalize() for kind in (*BINARY, *_SAME_NAME)},
     "hard_swish": "HardSwish",
+    "hard_sigmoid": "HardSigmoid",
+    "leaky_relu": "LeakyRelu",
+    "thresholded_relu": "ThresholdedRelu",
+    **{kind: kind.capitalize() for kind in ("elu", "celu", "selu")},
     "prelu": "PRelu",
     "maximum": "Max",
     "minimum": "Min",
 }
+"""Kinds that ONNX has, with attributes of the same names."""
 
 
 def export_onnx(graph: Graph) -> onnx.ModelProto:
@@ -92,8 +101,39 @@ class _Export:
     ) -> None:
         """The node of an op: its operands, then names of initializers."""
         inputs = [self.name(value) for value in (op.operands if operands is None else operands)]
+        self.last(op, op_type, *inputs, *more, **attributes)
+
+    def last(self, op: Op, op_type: str, *inputs: str, **attributes: Any) -> None:
+        """A node that gives the result of an op."""
         output = self.name(op.result)
-        self.nodes.append(helper.make_node(op_type, [*inputs, *more], [output], name=output, **attributes))
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+
+    def step(self, op: Op, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """One more node of an op; returns the name of its result."""
+        output = take_name(f"{op.result.name}.{op_type.lower()}", self.taken)
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+        return output
+
+    def number(self, op: Op, number: float) -> str:
+        """A new initializer of one float32."""
+        return self.array(np.array(number, np.float32), f"{op.result.name}.number")
+
+    def known(self, op: Op, value: Value) -> np.ndarray:
+        """A constant. Raises CompileError for any other value."""
+        if value not in self.graph.constants:
+            raise CompileError(f"{op.label()}: its operand %{value.name} is no constant; exclude the node")
+        return self.graph.constants[value]
+
+    def result(self, op: Op, x: str) -> None:
+        """Lets ``x`` be the result of an op."""
+        if op.result in self.names:  # an output
+            self.last(op, "Identity", x)
+        else:
+            self.names[op.result] = x
+
+    def moved(self, op: Op, x: str, perm: Sequence[int]) -> str:
+        """``x`` transposed, unless ``perm`` changes nothing."""
+        return x if tuple(perm) == tuple(range(len(perm))) else self.step(op, "Transpose", x, perm=perm)
 
 
 def _open_types(graph: Graph) -> dict[Value, TensorType]:
@@ -115,7 +155,7 @@ def _info(name: str, type: TensorType, other: TensorType) -> onnx.ValueInfoProto
 
 
 def _plain(export: _Export, op: Op) -> None:
-    export.node(_PLAIN[op.kind], op)
+    export.last(op, _PLAIN[op.kind], *map(export.name, op.operands), **op.attributes)
 
 
 def _quantize(export: _Export, op: Op) -> None:
@@ -145,9 +185,8 @@ def _dequantize(export: _Export, op: Op) -> None:
 def _lookup(export: _Export, op: Op) -> None:
     """A table as a Gather from 256 levels"""
     x, entries = op.operands
-    index = take_name(f"{op.result.name}.index", export.taken)
-    export.nodes.append(helper.make_node("Cast", [export.name(x)], [index], name=index, to=TensorProto.INT32))
-    export.node("Gather", op, index, operands=[entries], axis=0)
+    index = export.step(op, "Cast", export.name(x), to=TensorProto.INT32)
+    export.last(op, "Gather", export.name(entries), index, axis=0)
 
 
 def _conv2d(export: _Export, op: Op) -> None:
@@ -219,6 +258,105 @@ def _batch_norm(export: _Export, op: Op) -> None:
     export.node("BatchNormalization", op, epsilon=op.number("epsilon"))
 
 
+def _normalize(export: _Export, op: Op) -> None:
+    """Over the last axes, where LayerNormalization has its own parameters if they are of those axes alone"""
+    x, *parameters = op.operands
+    shape, axes = x.type.shape, normalize_axes(op.integers("axes"), x.type.rank)
+    kept = [axis for axis in range(len(shape)) if axis not in axes]
+    perm = (*kept, *axes)
+    arrays = []
+    for value in parameters:
+        array = export.known(op, value)
+        arrays.append(array.reshape((1,) * (len(shape) - array.ndim) + array.shape).transpose(perm))
+    extents = [shape[axis] for axis in axes]
+    inside = all(math.prod(array.shape[: len(kept)]) == 1 for array in arrays)
+    numbers = [array[(0,) * len(kept)] for array in arrays] if inside else [np.ones(()), np.zeros(())]
+    scale, bias = (np.ascontiguousarray(np.broadcast_to(array, extents), np.float32) for array in numbers)
+    y = export.step(
+        op,
+        "LayerNormalization",
+        export.moved(op, export.name(x), perm),
+        export.array(scale, f"{op.result.name}.gamma"),
+        export.array(bias, f"{op.result.name}.beta"),
+        axis=len(kept),
+        epsilon=op.number("epsilon"),
+    )
+    if not inside:
+        for op_type, array, value in zip(("Mul", "Add"), arrays, parameters, strict=True):
+            y = export.step(op, op_type, y, export.array(np.ascontiguousarray(array), value.name))
+    export.result(op, export.moved(op, y, [int(axis) for axis in np.argsort(perm)]))
+
+
+def _interpolate(export: _Export, op: Op) -> None:
+    """Resize, or products with matrices of weights where no Resize has these"""
+    x, *operands = op.operands
+    arrays = [export.known(op, value) for value in operands]
+    tables = list(zip(arrays[::2], arrays[1::2], strict=True))
+    extents, scales = x.type.shape, np.ones(x.type.rank, np.float32)
+    axes = []
+    for number, (places, _) in zip(op.integers("axes"), tables, strict=True):
+        scale = smallest_scale(extents[number], len(places))
+        axes.append(Axis(number, extents[number], len(places), scale))
+        scales[number] = scale
+    kernel = find_kernel(axes, tables)
+    if kernel is not None:
+        export.last(
+            op,
+            "Resize",
+            export.name(x),
+            "",
+            export.array(scales, f"{op.result.name}.scales"),
+            mode=kernel.mode,
+            coordinate_transformation_mode=kernel.coordinates,
+            cubic_coeff_a=kernel.coefficient,
+            exclude_outside=int(kernel.exclude_outside),
+        )
+        return
+    y = export.name(x)
+    for axis, (places, weights) in zip(axes, tables, strict=True):
+        matrix = np.zeros((axis.before, axis.after), np.float32)
+        np.add.at(matrix, (places, np.arange(axis.after)[:, None]), weights)
+        swap = list(range(x.type.rank))
+        swap[axis.axis], swap[-1] = swap[-1], swap[axis.axis]
+        name = export.array(matrix, f"{op.result.name}.weights")
+        y = export.moved(op, export.step(op, "MatMul", export.moved(op, y, swap), name), swap)
+    export.result(op, y)
+
+
+def _matmul(export: _Export, op: Op) -> None:
+    *perms, last = permutations(op)
+    operands = [export.moved(op, export.name(x), perm) for x, perm in zip(op.operands, perms, strict=True)]
+    y = export.step(op, "MatMul", *operands)
+    export.result(op, export.moved(op, y, last))
+
+
+def _power(export: _Export, op: Op) -> None:
+    export.node("Pow", op, export.number(op, op.number("exponent")))
+
+
+def _silu(export: _Export, op: Op) -> None:
+    x, alpha = export.name(op.operands[0]), op.number("alpha")
+    scaled = x if alpha == 1.0 else export.step(op, "Mul", x, export.number(op, alpha))
+    export.last(op, "Mul", x, export.step(op, "Sigmoid", scaled))
+
+
+def _mish(export: _Export, op: Op) -> None:
+    x = export.name(op.operands[0])
+    export.last(op, "Mul", x, export.step(op, "Tanh", export.step(op, "Softplus", x)))
+
+
+def _gelu(export: _Export, op: Op) -> None:
+    x = export.name(op.operands[0])
+    if op.kind == "gelu":
+        inner = export.step(op, "Erf", export.step(op, "Mul", x, export.number(op, math.sqrt(0.5))))
+    else:
+        cube = export.step(op, "Pow", x, export.number(op, 3.0))
+        total = export.step(op, "Add", x, export.step(op, "Mul", cube, export.number(op, 0.044715)))
+        inner = export.step(op, "Tanh", export.step(op, "Mul", total, export.number(op, math.sqrt(2 / math.pi))))
+    gate = export.step(op, "Add", inner, export.number(op, 1.0))
+    export.last(op, "Mul", export.step(op, "Mul", x, gate), export.number(op, 0.5))
+
+
 _WRITERS: dict[str, Callable[[_Export, Op], None]] = {
     **dict.fromkeys(_PLAIN, _plain),
     "quantize": _quantize,
@@ -234,11 +372,16 @@ _WRITERS: dict[str, Callable[[_Export, Op], None]] = {
     "slice": _slice,
     "pad": _pad,
     "batch_norm": _batch_norm,
+    "normalize": _normalize,
+    "interpolate": _interpolate,
+    "matmul": _matmul,
+    "power": _power,
+    "silu": _silu,
+    "mish": _mish,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu,
     "transpose": lambda export, op: export.node("Transpose", op, perm=op.integers("perm")),
     "gather": lambda export, op: export.node("Gather", op, axis=op.integer("axis")),
     "concat": lambda export, op: export.node("Concat", op, axis=op.integer("axis")),
     "softmax": lambda export, op: export.node("Softmax", op, axis=op.integer("axis")),
-    "leaky_relu": lambda export, op: export.node("LeakyRelu", op, alpha=op.number("alpha")),
-    "elu": lambda export, op: export.node("Elu", op, alpha=op.number("alpha")),
-    "hard_sigmoid": lambda export, op: export.node("HardSigmoid", op, alpha=op.number("alpha"), beta=op.number("beta")),
 }

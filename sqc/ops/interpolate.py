@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sqc.ir import Op, Required, TensorType, define
+from sqc.ops.quantization import LIMITS
 from sqc.ops.shapes import normalize_axes, require_dtype
 
 
@@ -55,6 +57,27 @@ def _float(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
 def _integer(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     centred = arrays[0].astype(np.int32) - op.operands[0].type.zero_point
     return _interpolate(centred, op.integers("axes"), arrays[1:])
+
+
+def interpolation_weights(weights: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
+    """Weights ``[extent, taps]`` of each axis as int32, and how many bits are behind the point in their products.
+
+    There are as many bits as accumulators of 32 have room for. Those of a place sum up to 1 exactly where they did.
+    """
+    bits = 22 // len(weights)
+    while True:
+        levels = [_fixed_point(array.astype(np.float64), bits) for array in weights]
+        reach = 255 * math.prod(int(np.abs(array).sum(axis=1).max(initial=0)) for array in levels)
+        if reach <= LIMITS["int32"][1]:
+            return [array.astype(np.int32) for array in levels], bits * len(weights)
+        bits -= 1
+
+
+def _fixed_point(weights: np.ndarray, bits: int) -> np.ndarray:
+    levels = np.rint(weights * 2.0**bits).astype(np.int64)
+    error = np.rint(weights.sum(axis=1) * 2.0**bits).astype(np.int64) - levels.sum(axis=1)
+    levels[np.arange(len(levels)), np.abs(levels).argmax(axis=1)] += error
+    return levels
 
 
 _ATTRIBUTES = {"axes": Required(tuple)}

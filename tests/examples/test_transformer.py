@@ -62,6 +62,19 @@ def test_static(graph: Graph) -> None:
         assert cosine(compiled(tokens(seed)), graph.run({"tokens": tokens(seed)})["embedding"]) > 0.98
 
 
+def test_export(graph: Graph) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    quantized = sqc.quantize(graph, sqc.calibrate(graph, [tokens(seed) for seed in range(8)]))
+    proto = sqc.export_qdq(quantized)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    again = sqc.quantize(sqc.import_onnx(proto))
+    for seed in range(100, 104):
+        (actual,) = session.run(None, {"tokens": tokens(seed)})
+        expected = quantized.run({"tokens": tokens(seed)})["embedding"]
+        assert cosine(actual, expected) > 0.999
+        np.testing.assert_allclose(again.run({"tokens": tokens(seed)})["embedding"], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_tokenizer() -> None:
     tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##afford", "##able", "caf", "##e", "!"])
     assert tokenizer("Unaffordable café! why") == [4, 5, 6, 7, 8, 9, 1]
