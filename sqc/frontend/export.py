@@ -253,9 +253,19 @@ def _pad(export: _Export, op: Op) -> None:
 
 
 def _batch_norm(export: _Export, op: Op) -> None:
-    if op.integer("axis") != 1:
-        raise CompileError(f"{op.label()}: its channels are not axis 1; exclude the node")
-    export.node("BatchNormalization", op, epsilon=op.number("epsilon"))
+    """With the channels on axis 1 for it"""
+    x, *parameters = op.operands
+    swap = _swapped(x.type.rank, 1, op.integer("axis"))
+    operands = [export.moved(op, export.name(x), swap), *map(export.name, parameters)]
+    y = export.step(op, "BatchNormalization", *operands, epsilon=op.number("epsilon"))
+    export.result(op, export.moved(op, y, swap))
+
+
+def _swapped(rank: int, first: int, second: int) -> list[int]:
+    """The order of axes that exchanges two of them."""
+    perm = list(range(rank))
+    perm[first], perm[second] = perm[second], perm[first]
+    return perm
 
 
 def _normalize(export: _Export, op: Op) -> None:
@@ -316,8 +326,7 @@ def _interpolate(export: _Export, op: Op) -> None:
     for axis, (places, weights) in zip(axes, tables, strict=True):
         matrix = np.zeros((axis.before, axis.after), np.float32)
         np.add.at(matrix, (places, np.arange(axis.after)[:, None]), weights)
-        swap = list(range(x.type.rank))
-        swap[axis.axis], swap[-1] = swap[-1], swap[axis.axis]
+        swap = _swapped(x.type.rank, axis.axis, -1)
         name = export.array(matrix, f"{op.result.name}.weights")
         y = export.moved(op, export.step(op, "MatMul", export.moved(op, y, swap), name), swap)
     export.result(op, y)

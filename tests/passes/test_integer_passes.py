@@ -10,6 +10,7 @@ import pytest
 from sqc.errors import CompileError
 from sqc.ir import Builder, Graph, Quantization, TensorType, Value, rebatch, same_bits
 from sqc.passes import FUSION, Notes, Pass, observed_values, quantization, run
+from sqc.passes.integer_parameters import slope_multiplier
 from tests.passes.random_graphs import NHWC, RandomGraph, random_graph, random_inputs, ranges
 
 SEEDS = range(120)
@@ -260,3 +261,13 @@ def test_weights_with_one_scale_and_a_quantized_bias_fold() -> None:
     assert kinds(graph) == ["qfully_connected", "dequantize"]
     folded = next(array for value, array in graph.constants.items() if value.type.dtype == "int32")
     assert folded.tolist() == [9 - 7 * 3, -9 - 7 * 7]
+
+
+def test_slopes_are_scaled_in_float64() -> None:
+    """Rounded once to float32, as sqc/NUMERICS.md has it."""
+    random = np.random.default_rng(0)
+    slope = random.normal(size=10_000).astype(np.float32)
+    scale, result_scale = (float(np.float32(number)) for number in (0.0173, 0.0391))
+    x = TensorType((1,), "uint8", Quantization.per_tensor(scale, 3))
+    exact = slope.astype(np.float64) * scale / result_scale
+    assert same_bits(slope_multiplier(slope, x, result_scale), exact.astype(np.float32))
