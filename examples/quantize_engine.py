@@ -32,10 +32,21 @@ RECIPES: dict[str, dict[str, Any]] = {
     "sqc min-max": {"ranges": "minmax"},
     "sqc adaptive rounding": {"preset": sqc.Recipe(correct_bias=True, round_adaptively=True)},
     "sqc fitted weights": {"preset": sqc.Recipe(correct_bias=True, fit_weights=True, round_adaptively=True)},
+    "sqc smoothed inputs": {
+        "preset": sqc.Recipe(smooth=True, correct_bias=True, fit_weights=True, round_adaptively=True)
+    },
 }
 """What is told to ``sqc.quantize``."""
 
-TECHNIQUES = ("sqc min-max", "sqc fast", "sqc accurate", "sqc adaptive rounding", "sqc fitted weights", "sqc best")
+TECHNIQUES = (
+    "sqc min-max",
+    "sqc fast",
+    "sqc accurate",
+    "sqc adaptive rounding",
+    "sqc fitted weights",
+    "sqc smoothed inputs",
+    "sqc best",
+)
 """The recipes that show what each technique adds: every one has something more than that before it."""
 
 PEERS = (
