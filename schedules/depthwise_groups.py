@@ -40,7 +40,7 @@ class DepthwiseGroups:
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te
-        from sqc.schedules.intrinsics.frames import interleaved_channel
+        from sqc.schedules.intrinsics.frames import interleaved_channel, interleaved_position
         from sqc.schedules.microkernel import stage_scope
 
         format, window = column(target), self.window
@@ -97,7 +97,7 @@ class DepthwiseGroups:
         level = te.compute(
             acc.shape,
             lambda b, i, j, c: inputs.first_level(
-                total(b, i, j, c // group * group + c % 16 // 4 * format.lanes + c % group // 16 * 4 + c % 4),
+                total(b, i, j, c // group * group + interleaved_position(c % group, format.lanes)),
                 parameters,
                 1,
             ),

@@ -139,6 +139,11 @@ def interleaved_channel(position: Expr, lanes: int) -> Expr:
     return position % lanes // 4 * 16 + position // lanes * 4 + position % 4
 
 
+def interleaved_position(channel: Expr, lanes: int) -> Expr:
+    """Where the sum of a channel stands: the inverse of :func:`interleaved_channel`."""
+    return channel % 16 // 4 * lanes + channel // 16 * 4 + channel % 4
+
+
 def register_columns(
     name: str, height: int, step: int, scope: str, lanes: int, total: Callable[[Expr, Expr, Expr], Expr]
 ) -> str:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from sqc.schedules._tvm import T, register_intrinsic, tirx
+from sqc.schedules.intrinsics.frames import interleaved_position
 
 _PACKS = {"uint8": ("packuswb", 0, 255), "int8": ("packsswb", -128, 127)}
 """The pack to each type, and its limits."""
@@ -21,7 +22,7 @@ def register_pack(dtype: str, lanes: int, *, saturating: bool) -> str:
     """
     group = 4 * lanes
     pack, least, most = _PACKS[dtype]
-    order = [channel % 16 // 4 * lanes + channel // 16 * 4 + channel % 4 for channel in range(group)]
+    order = [interleaved_position(channel, lanes) for channel in range(group)]
 
     def packed(r: Any, p: Any) -> Any:
         parts = [r.vload([vector * lanes], f"int32x{lanes}") for vector in range(4)]
@@ -60,8 +61,7 @@ def register_pack(dtype: str, lanes: int, *, saturating: bool) -> str:
                         dtype,
                         T.max(
                             T.min(
-                                R[vi % 16 // 4 * lanes + vi // 16 * 4 + vi % 4]
-                                + T.Cast("int32", T.Cast("int16", P[0])),
+                                R[interleaved_position(vi, lanes)] + T.Cast("int32", T.Cast("int16", P[0])),
                                 most,
                             ),
                             least,
