@@ -168,7 +168,9 @@ def export_qdq(graph: Graph) -> onnx.ModelProto:
     """The integer graph that :func:`quantize` gave as an ONNX model with QuantizeLinear and DequantizeLinear.
 
     Weights and biases are stored as integers. Importing the model and quantizing it again gives a graph with the same
-    results, bit for bit. Raises CompileError if the graph is not quantized, or for ops that ONNX has no counterpart of.
+    results, bit for bit; but for resizing by weights that no Resize of operator set 17 has, which becomes products with
+    matrices and comes back in float. Raises CompileError if the graph is not quantized, or for ops that ONNX has no
+    counterpart of (recurrent layers, quantization at run time).
     """
     from sqc.frontend.export import export_onnx
 
