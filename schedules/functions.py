@@ -300,7 +300,7 @@ BINARY: dict[str, Callable[[Expr, Expr], Expr]] = {
     "div": lambda a, b: a / b,
     "maximum": lambda a, b: _extremum(a, b, lambda a, b: a > b),
     "minimum": lambda a, b: _extremum(a, b, lambda a, b: a < b),
-    "prelu": lambda a, b: tirx.Select(a < constant(0.0), b * a, a),
+    "prelu": lambda a, b: bind(a, lambda a: tirx.Select(a < constant(0.0), b * a, a)),
 }
 """The kinds of ``sqc.ops.elementwise.BINARY``."""
 

@@ -14,7 +14,7 @@ from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, round
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import rescaled, saturated, weighted_sum
-from sqc.schedules.functions import BINARY, UNARY, constant, evaluate_binary, evaluate_unary, quotient
+from sqc.schedules.functions import BINARY, UNARY, bind, constant, evaluate_binary, evaluate_unary, quotient
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
 from sqc.schedules.views import (
@@ -144,9 +144,11 @@ def _qprelu(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     x, above, below = (source.broadcast(step.shape) for source in sources)
 
     def read(index: Index) -> Expr:
-        centred = x(index).astype("int32") - numbers.integer(3)
-        factor = tirx.Select(centred < 0, below(index), above(index))
-        return _rounded(fence(centred.astype("float32") * factor), numbers, step.dtype)
+        def product(centred: Expr) -> Expr:
+            factor = tirx.Select(centred < 0, below(index), above(index))
+            return fence(centred.astype("float32") * factor)
+
+        return _rounded(bind(x(index).astype("int32") - numbers.integer(3), product), numbers, step.dtype)
 
     return View(step.shape, step.dtype, read)
 

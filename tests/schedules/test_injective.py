@@ -98,6 +98,13 @@ CASES: dict[str, Build] = {
         [c.value(c.rng.integers(-2000, 2000, (2, 4, 3, 5)).astype(np.int32))], [c.rng.random((4, 3, 1)) * 0.1]
     ),
     "lookup": lambda c: c.lookup(c.bytes((3, 100))),
+    "levels-then-slopes": lambda c: c.emit(
+        "qprelu",
+        entry((2, 3, 5, 6))(c),
+        *(c.value(np.array(m, np.float32)) for m in (0.7, [0.1, -0.2, 0.3, 0.4])),
+        scale=1.0,
+        zero_point=9,
+    ),
     "gate": product((2, 6, 7, 32), (2, 1, 1, 32), True),
     "gate-scalar": product((5, 3), (), False),
     "transpose": lambda c: c.emit("transpose", c.bytes((3, 4, 5, 18)), perm=(3, 1, 0, 2)),
