@@ -135,17 +135,23 @@ def change_numbers(patch: Patch, kinds: Sequence[str], change: Callable[[list[in
     wrap(patch, chain._run_time_numbers, around)
 
 
+def round_by(patch: Patch, rounding: Callable[[Any], Any]) -> None:
+    """Round to whole numbers otherwise, kept as floats or converted."""
+    patch.setattr(te, "round", rounding)
+    wrap(patch, _tvm.rounded, lambda original, value: rounding(value).astype("int32"))
+
+
 # Rounding and float arithmetic ---------------------------------------------------------------------------------------
 
 
 @fault
 def ties_rounded_up(patch: Patch) -> None:
-    patch.setattr(te, "round", lambda x: te.floor(x + te.const(0.5, "float32")))
+    round_by(patch, lambda x: te.floor(x + te.const(0.5, "float32")))
 
 
 @fault
 def truncated_instead_of_rounded(patch: Patch) -> None:
-    patch.setattr(te, "round", te.trunc)
+    round_by(patch, te.trunc)
 
 
 @fault
