@@ -17,11 +17,11 @@ def embedding(elem_type: int) -> onnx.ModelProto:
     """Token and position embeddings, layer normalization, a mask, a projection."""
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["tokens"]),
-        helper.make_node("Add", ["tokens", "positions"], ["sum"]),
-        helper.make_node("LayerNormalization", ["sum", "gamma", "beta"], ["normal"]),
+        helper.make_node("LayerNormalization", ["tokens", "gamma", "beta"], ["normal"]),
+        helper.make_node("Add", ["normal", "positions"], ["sum"]),
         helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
         helper.make_node("Cast", ["column"], ["factor"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["normal", "factor"], ["masked"]),
+        helper.make_node("Mul", ["sum", "factor"], ["masked"]),
         helper.make_node("MatMul", ["masked", "weights"], ["y"]),
     ]
     constants = {
