@@ -156,10 +156,10 @@ def tune_op(
     """
     deadline = time.monotonic() + time_budget if time_budget is not None else math.inf
     lowered = lower(op, *operands, target=target, **attributes)
-    if not isinstance(lowered.kernel.problem, Tunable):
-        raise CompileError(f"the kernel of {lowered.op.kind} has no tile that could be tuned")
     chosen = lowered.kernel.target
     _check_runs_here(chosen, tracker)
+    if not isinstance(lowered.kernel.problem, Tunable):
+        raise CompileError(f"the kernel of {lowered.op.kind} has no tile that could be tuned")
     task = Task(lowered.op, lowered.constants, chosen, random_constants(lowered.op, chosen))
     book, counts = Records(records), _counts(threads)
     choice: Choice | None = None
