@@ -184,10 +184,14 @@ print(hashlib.sha256(library).hexdigest())
 """
 
 
-def test_equal_inputs_give_byte_identical_libraries(graph: Graph, calibration: sqc.Calibration) -> None:
+def test_equal_inputs_give_byte_identical_libraries(
+    graph: Graph, calibration: sqc.Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within a process, whether kernels are compiled or reused, and in another one with other hashes of strings."""
-    from sqc.codegen import build
+    from sqc.codegen import build, library
+    from sqc.codegen.recent import Recent
 
+    monkeypatch.setattr(library, "_recent", Recent(0))
     once = sqc.compile(graph, calibration).library
     again = sqc.compile(network(), calibration).library
     build._objects.clear()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import os
 import re
 import shutil
 import string
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from sqc.codegen.plan import ALIGNMENT, DTYPES, Argument, Plan, Program, Step, Tensor
+from sqc.codegen.recent import Recent
 from sqc.codegen.toolchain import compile_sources, find_compiler, link
 from sqc.errors import ToolchainError
 from sqc.runtime import SOURCES
@@ -24,18 +27,32 @@ from sqc.runtime.container import pack, write_atomically
 SLACK = 256
 """Bytes on either side of the constants that kernels may read, in keeping with the arena's."""
 
+_recent = Recent(32 << 20)
+"""The last libraries without their descriptions: blame, for one, runs the same parts beside every graph it is given."""
+
 
 def build_library(plan: Plan) -> bytes:
     """The file of a compiled model as bytes: equal plans (and C compilers) give equal bytes.
 
     Raises ToolchainError if there is no C compiler or it fails.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix="sqc-") as name:
-            elf = _link(plan, Path(name))
-    except OSError as error:
-        raise ToolchainError(f"cannot build the library in {tempfile.gettempdir()}: {error}") from error
-    return pack(elf, _description(plan))
+    compiler = tuple(find_compiler())
+    generated = {"model.c": model_source(plan), "checks.c": check_source(plan)}
+    # An object may define several kernels; it is linked once.
+    symbols = [(one, symbol) for one in plan.candidates for symbol in sorted(_symbols(one))]
+    kernels = tuple(dict.fromkeys(one.objects[symbol] for one, symbol in symbols))
+    digest = hashlib.sha256(repr((compiler, generated)).encode())
+    for part in (plan.constants, *kernels):
+        digest.update(hashlib.sha256(part).digest())
+
+    def linked() -> bytes:
+        try:
+            with tempfile.TemporaryDirectory(prefix="sqc-") as name:
+                return _link(compiler, generated, plan.constants, kernels, Path(name))
+        except OSError as error:
+            raise ToolchainError(f"cannot build the library in {tempfile.gettempdir()}: {error}") from error
+
+    return pack(_recent.get(digest.digest(), linked), _description(plan))
 
 
 def write_library(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -46,18 +63,17 @@ def write_library(plan: Plan, path: str | os.PathLike[str]) -> None:
     write_atomically(path, build_library(plan))
 
 
-def _link(plan: Plan, folder: Path) -> bytes:
+def _link(
+    compiler: tuple[str, ...], generated: Mapping[str, str], constants: bytes, kernels: Sequence[bytes], folder: Path
+) -> bytes:
     for header in SOURCES.glob("*.h"):
         shutil.copyfile(header, folder / header.name)
-    (folder / "constants.bin").write_bytes(plan.constants)
-    (folder / "model.c").write_text(model_source(plan))
-    compiler = tuple(find_compiler())
+    (folder / "constants.bin").write_bytes(constants)
+    (folder / "model.c").write_text(generated["model.c"])
     with ThreadPoolExecutor(1) as beside:
-        runtime = beside.submit(_runtime, compiler)
+        shared = beside.submit(lambda: [*_runtime(compiler), _checks(compiler, generated["checks.c"])])
         model = compile_sources(folder, ["model.c"])
-        # An object may define several kernels; it is linked once.
-        objects = [one.objects[symbol] for one in plan.candidates for symbol in sorted(_symbols(one))]
-        parts = [*runtime.result(), *dict.fromkeys(objects)]
+        parts = [*shared.result(), *kernels]
     names = [f"part{index}.o" for index in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
         (folder / name).write_bytes(part)
@@ -68,11 +84,23 @@ def _link(plan: Plan, folder: Path) -> bytes:
 @cache
 def _runtime(compiler: tuple[str, ...]) -> tuple[bytes, ...]:
     """The objects of the runtime, which are the same in all models that one process makes with one compiler."""
+    return _objects({path.name: path.read_text() for path in sorted(SOURCES.glob("*.c"))})
+
+
+@cache
+def _checks(compiler: tuple[str, ...], source: str) -> bytes:
+    """The object that asks for features; GCC takes as long for its built-ins as for the rest of a model."""
+    (content,) = _objects({"checks.c": source})
+    return content
+
+
+def _objects(sources: Mapping[str, str]) -> tuple[bytes, ...]:
     with tempfile.TemporaryDirectory(prefix="sqc-") as name:
-        for file in SOURCES.glob("*.[ch]"):
-            shutil.copyfile(file, Path(name, file.name))
-        sources = sorted(file.name for file in SOURCES.glob("*.c"))
-        return tuple(Path(name, file).read_bytes() for file in compile_sources(Path(name), sources))
+        for header in SOURCES.glob("*.h"):
+            shutil.copyfile(header, Path(name, header.name))
+        for file, text in sources.items():
+            Path(name, file).write_text(text)
+        return tuple(Path(name, file).read_bytes() for file in compile_sources(Path(name), list(sources)))
 
 
 def exports() -> list[str]:
@@ -123,6 +151,12 @@ def model_source(plan: Plan) -> str:
     return "\n".join(_model_lines(plan)) + "\n"
 
 
+def check_source(plan: Plan) -> str:
+    """The C file that asks for the processor's features, the same for equal targets."""
+    checks = (_feature_check(one.cpu_features, number) for number, one in enumerate(plan.candidates))
+    return "\n".join(['#include "sqc_model.h"', *itertools.chain.from_iterable(checks)]) + "\n"
+
+
 def _model_lines(plan: Plan) -> Iterator[str]:
     yield '#include "sqc_model.h"\n'
     yield f"""\
@@ -135,7 +169,7 @@ const int sqc_number_rules = {plan.number_rules};
     for symbol in sorted(set[str]().union(*map(_symbols, plan.candidates))):
         yield f"extern sqc_kernel __tvm_ffi_{symbol};"
     for number, one in enumerate(plan.candidates):
-        yield from _feature_check(one.cpu_features, f"missing{number}")
+        yield f"const char *sqc_missing{number}(size_t skip);"
         for index, program in enumerate(one.programs):
             yield from _program_tables(program, f"{number}_{index}")
         yield f"\nstatic const sqc_program programs{number}[] = {{"
@@ -144,15 +178,16 @@ const int sqc_number_rules = {plan.number_rules};
         yield "};"
     yield "\nconst sqc_candidate sqc_candidates[] = {"
     for number, one in enumerate(plan.candidates):
-        yield f"    {{{_text(one.target)}, missing{number}, programs{number}}},"
+        yield f"    {{{_text(one.target)}, sqc_missing{number}, programs{number}}},"
     yield "};"
     yield f"const size_t sqc_candidate_count = {len(plan.candidates)};"
     yield f"const size_t sqc_program_count = {len(plan.programs)};"
 
 
-def _feature_check(features: Iterable[str], function: str) -> Iterator[str]:
+def _feature_check(features: Iterable[str], number: int) -> Iterator[str]:
     """A function that gives the first missing feature after ``skip`` others, or NULL."""
-    yield f"\nstatic const char *{function}(size_t skip) {{"
+    yield f"\nconst char *sqc_missing{number}(size_t skip);"
+    yield f"const char *sqc_missing{number}(size_t skip) {{"
     yield "    __builtin_cpu_init();"
     for feature in features:
         # The system has to be asked before a process may use tiles.

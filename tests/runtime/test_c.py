@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqc.codegen.library import model_source, write_library
+from sqc.codegen.library import check_source, model_source, write_library
 from sqc.codegen.toolchain import COMPILE_FLAGS, find_compiler
 from sqc.runtime import SOURCES
 from tests.runtime.models import doubling, one_step
@@ -73,12 +73,15 @@ def sanitizing(sanitizer: str, folder: Path) -> list[str]:
 def test_sanitizers_find_nothing_in_runs_of_a_model(tmp_path: Path, sanitizer: str) -> None:
     flags = sanitizing(sanitizer, tmp_path)
     plan = doubling(64, 4, 16)
-    (tmp_path / "model.c").write_text(model_source(plan))
+    generated = {"model.c": model_source(plan), "checks.c": check_source(plan)}
+    for name, source in generated.items():
+        (tmp_path / name).write_text(source)
     (tmp_path / "constants.bin").write_bytes(plan.constants)
     objects = [tmp_path / f"{symbol}.o" for symbol in plan.objects]
     for path in objects:
         path.write_bytes(plan.objects[path.stem])
-    sources = [Path(__file__).with_name("run_samples.c"), tmp_path / "model.c", *sorted(SOURCES.glob("*.c"))]
+    own = [Path(__file__).with_name("run_samples.c"), *(tmp_path / name for name in generated)]
+    sources = [*own, *sorted(SOURCES.glob("*.c"))]
     build(tmp_path / "program", *sources, *objects, f"-Wa,-I{tmp_path}", "-Wno-missing-field-initializers", *flags)
     run = subprocess.run([tmp_path / "program"], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
