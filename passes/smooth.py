@@ -25,9 +25,9 @@ class Smooth:
     fully_connected(normalize(x, g, b), w)  ->  fully_connected(normalize(x, g / s, b / s), w * s)
 
     Factors are those of :mod:`sqc.calibration.smoothing` with alpha = 1/2, which DNNLOWP knows as
-    ComputeEqualizationScale. Where others read the
-    normalization too, they keep it, and a second one is computed. ``extremes`` maps names of values to what was
-    seen of them; normalizations that it lacks stay. So do nodes and values whose names are in ``exclude``.
+    ComputeEqualizationScale. Where others read the normalization too, they keep it, and a second one is computed.
+    ``extremes`` maps names of values to what was seen of them; normalizations that it lacks stay. So do nodes and
+    values whose names are in ``exclude``.
     """
 
     name: ClassVar[str] = "smooth"

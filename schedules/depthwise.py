@@ -10,6 +10,8 @@ import numpy as np
 
 from sqc.ir import Value
 from sqc.schedules.conv2d import Window, stage_pixels
+from sqc.schedules.depthwise_columns import column_taps, pack_rows, shared_rows
+from sqc.schedules.depthwise_groups import DepthwiseGroups, groups_pay
 from sqc.schedules.epilogue import Epilogue, epilogue_of
 from sqc.schedules.intrinsics import LANES, Column, column
 from sqc.schedules.kernel import Kernel, Pattern
@@ -107,37 +109,6 @@ class Depthwise:
         sch.tensorize(lane, intrinsic)
 
 
-def shared_rows(window: Window, format: Column) -> int:
-    """How many neighbouring rows of outputs are computed from one column of inputs.
-
-    A column is filled up to whole dot products; where outputs further down see inputs of it alone, it serves them too,
-    with weights shifted down and zeros above.
-    """
-    if window.dilations[0] > 1 or window.output[0] == 1:
-        return 1
-    height = window.kernel[0]
-    return (-height % format.depth) // window.strides[0] + 1
-
-
-def column_taps(window: Window, format: Column) -> int:
-    """The inputs of a column: all that the outputs computed from it see."""
-    return (shared_rows(window, format) - 1) * window.strides[0] + window.kernel[0]
-
-
-def pack_rows(w: np.ndarray, window: Window, format: Column) -> np.ndarray:
-    """Weights ``[C, kh, kw]`` as ``[C][rows][kw][taps]``, filled up with zeros.
-
-    ``rows`` is :func:`shared_rows`, ``taps`` :func:`column_taps`, filled up to whole dot products.
-    """
-    rows, taps = shared_rows(window, format), round_up(column_taps(window, format), format.depth)
-    channels, kh, kw = w.shape
-    full = np.zeros((channels, rows, kw, taps), format.element)
-    for row in range(rows):
-        first = row * window.strides[0]
-        full[:, row, :, first : first + kh] = w.swapaxes(1, 2)
-    return full
-
-
 def pack_columns(w: np.ndarray, window: Window, format: Column) -> np.ndarray:
     """Weights ``[C, kh, kw]`` as ``[C/lanes][rows][kw][taps/depth][lanes][depth]``, filled up with zeros.
 
@@ -152,8 +123,6 @@ def pack_columns(w: np.ndarray, window: Window, format: Column) -> np.ndarray:
 
 def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
     """A kernel for a ``qconv2d`` in NHWC with as many groups as input and output channels."""
-    from sqc.schedules.depthwise_groups import DepthwiseGroups, groups_pay
-
     epilogue, values = epilogue_of(pattern)
     x, w, bias = (pattern.operand[value] for value in pattern.anchor.operands)
     window = Window.of(pattern)

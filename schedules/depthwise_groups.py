@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqc.schedules.conv2d import Window
-from sqc.schedules.depthwise import column_taps, pack_rows, shared_rows
+from sqc.schedules.depthwise_columns import column_taps, pack_rows, shared_rows
 from sqc.schedules.epilogue import Epilogue, Requantize
 from sqc.schedules.intrinsics import column
 from sqc.schedules.microkernel import Tile, round_up

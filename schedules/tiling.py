@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sqc.schedules.conv2d import Convolution
-from sqc.schedules.depthwise import Depthwise, column_taps, shared_rows
+from sqc.schedules.depthwise import Depthwise
+from sqc.schedules.depthwise_columns import column_taps, shared_rows
 from sqc.schedules.depthwise_groups import DepthwiseGroups, group_channels
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct

@@ -158,7 +158,7 @@ def register_columns(
     span, padded = (height - 1) * step + 1, -(-height // 4) * 4
     channels, sums, weights = f"uint8x{group}", f"int32x{lanes}", f"int8x{group}"
 
-    def unpacked(a: Expr, b: Expr, unit: int, high: bool) -> Expr:
+    def unpacked(a: Expr, b: Expr, *, unit: int, high: bool) -> Expr:
         """The units of ``unit`` bytes in the low or high half of every 128 bits of ``a`` and ``b``, in turns."""
         firsts = [start + (8 if high else 0) + at for start in range(0, group, 16) for at in range(0, 8, unit)]
         return T.Shuffle([a, b], [first + byte for at in firsts for first in (at, group + at) for byte in range(unit)])
@@ -166,13 +166,11 @@ def register_columns(
     def product(vector: int, a: Expr, b: Expr, c: Expr, four: Expr) -> Expr:
         """What a vector of sums becomes with four more rows."""
         # In the place of those beyond the last comes the first: LLVM would make dearer shuffles for the last again.
-        rows = [
-            four * 4 + row if row == 0 else T.Select(four * 4 + row < height, four * 4 + row, four * 4)
-            for row in range(4)
-        ]
-        rows = [a.vload([row * step, 0, 0], channels) for row in rows]
-        first, second = (unpacked(a, b, 1, vector >= 2) for a, b in (rows[:2], rows[2:]))
-        activations = unpacked(first, second, 2, vector % 2 == 1)
+        start = four * 4
+        seen = [start, *(T.Select(start + row < height, start + row, start) for row in (1, 2, 3))]
+        rows = [a.vload([row * step, 0, 0], channels) for row in seen]
+        first, second = (unpacked(*pair, unit=1, high=vector >= 2) for pair in (rows[:2], rows[2:]))
+        activations = unpacked(first, second, unit=2, high=vector % 2 == 1)
         return total(c.vload([vector * lanes], sums), activations, b.vload([vector * lanes, four * group], weights))
 
     @T.prim_func(s_tir=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from sqc.ops.quantization import LIMITS
 from sqc.schedules._tvm import T, register_intrinsic, tirx
 from sqc.schedules.intrinsics.frames import interleaved_position
-
-_PACKS = {"uint8": ("packuswb", 0, 255), "int8": ("packsswb", -128, 127)}
-"""The pack to each type, and its limits."""
+from sqc.schedules.intrinsics.packs import packed_by_turns
 
 
 @cache
@@ -21,30 +20,19 @@ def register_pack(dtype: str, lanes: int, *, saturating: bool) -> str:
     which put them in order by the way.
     """
     group = 4 * lanes
-    pack, least, most = _PACKS[dtype]
+    least, most = LIMITS[dtype]
     order = [interleaved_position(channel, lanes) for channel in range(group)]
 
     def packed(r: Any, p: Any) -> Any:
         parts = [r.vload([vector * lanes], f"int32x{lanes}") for vector in range(4)]
         shift = tirx.Cast("int16", p.vload([0]))
         if not saturating:
-            ends = [(tirx.max, least), (tirx.min, most)]
             parts = [part + tirx.Broadcast(tirx.Cast("int32", shift), lanes) for part in parts]
-            for clamp, end in ends:
+            for clamp, end in ((tirx.max, least), (tirx.min, most)):
                 parts = [clamp(part, tirx.Broadcast(tirx.const(end, "int32"), lanes)) for part in parts]
             narrow = [tirx.Cast(f"{dtype}x{lanes}", part) for part in parts]
             return tirx.Shuffle(narrow, [tirx.const(position, "int32") for position in order])
-        bits = group * 8
-        halves = [
-            tirx.call_llvm_pure_intrin(
-                f"int16x{2 * lanes}",
-                "llvm.sadd.sat",
-                tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", _name("packssdw", bits), a, b),
-                tirx.Broadcast(shift, 2 * lanes),
-            )
-            for a, b in (parts[:2], parts[2:])
-        ]
-        return tirx.call_llvm_pure_intrin(f"{dtype}x{group}", _name(pack, bits), *halves)
+        return packed_by_turns(parts, shift, dtype)
 
     @T.prim_func(s_tir=True)
     def description(r: T.handle, p: T.handle, y: T.handle) -> None:
@@ -79,7 +67,3 @@ def register_pack(dtype: str, lanes: int, *, saturating: bool) -> str:
             Y[T.ramp(0, 1, group)] = packed(R, P)
 
     return register_intrinsic(f"sqc.pack.{dtype}.{lanes}.{saturating}", description, implementation)
-
-
-def _name(pack: str, bits: int) -> str:
-    return f"llvm.x86.avx512.{pack}.512" if bits == 512 else f"llvm.x86.avx2.{pack}"

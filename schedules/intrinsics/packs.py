@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from sqc.ops.quantization import LIMITS
 from sqc.schedules._tvm import Call, Load, rewrite_nodes, same, tirx
 from sqc.schedules.intrinsics.tables import is_table
 
 LANES = 16
 _ELEMENTWISE = ("tirx.call_llvm_pure_intrin", "tirx.reinterpret")
-_PACKS = {"uint8": ("llvm.x86.avx512.packuswb.512", 0, 255), "int8": ("llvm.x86.avx512.packsswb.512", -128, 127)}
+_PACKS = {"uint8": "packuswb", "int8": "packsswb"}
 
 
 class Saturating(NamedTuple):
@@ -109,7 +110,7 @@ def _saturating(cast: Any) -> Saturating | None:
     dtype, lanes = _type_of(cast)
     if not isinstance(cast, tirx.Cast) or dtype not in _PACKS:
         return None
-    _, least, most = _PACKS[dtype]
+    least, most = LIMITS[dtype]
     value = cast.value
     if not (isinstance(value, tirx.Max) and _is(value.b, least)):
         return None
@@ -124,13 +125,26 @@ def _is(value: Any, number: int) -> bool:
 
 def _packed(parts: Sequence[Any], shift: Any, dtype: str) -> Any:
     """Two or four vectors of sums, shifted, clamped to ``dtype``, one behind the other."""
-    pack, _, _ = _PACKS[dtype]
-    halves = [_to_s16(a, b, shift) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    packed = tirx.call_llvm_pure_intrin(f"{dtype}x64", pack, halves[0], halves[-1])
-    # Packs work within 128 bits: the four lanes of each vector there follow each other.
+    packed = packed_by_turns(parts, shift, dtype)
+    # The four lanes that each vector has in 128 bits follow each other there.
     words = [4 * quarter + part for part in range(len(parts)) for quarter in range(4)]
     ordered = tirx.Shuffle([tirx.reinterpret("int32x16", packed)], [tirx.const(word, "int32") for word in words])
     return tirx.reinterpret(f"{dtype}x{len(parts) * LANES}", ordered)
+
+
+def packed_by_turns(parts: Sequence[Any], shift: Any, dtype: str) -> Any:
+    """Two or four vectors of s32, plus an s16 number (or None), clamped to ``dtype``: four lanes of each by turns.
+
+    That is how packs order them, which work within 128 bits. Of two vectors every 128 bits come twice.
+    """
+    halves = [_to_s16(a, b, shift) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return _pack(_PACKS[dtype], f"{dtype}x{4 * _type_of(parts[0])[1]}", halves[0], halves[-1])
+
+
+def _pack(name: str, dtype: str, a: Any, b: Any) -> Any:
+    element, lanes = _type_of(a)
+    wide = lanes * int(element.removeprefix("int")) == 512
+    return tirx.call_llvm_pure_intrin(dtype, f"llvm.x86.avx512.{name}.512" if wide else f"llvm.x86.avx2.{name}", a, b)
 
 
 def _shift(total: Any) -> tuple[Any, Any]:
@@ -143,11 +157,12 @@ def _shift(total: Any) -> tuple[Any, Any]:
 
 
 def _to_s16(a: Any, b: Any, shift: Any) -> Any:
-    packed = tirx.call_llvm_pure_intrin("int16x32", "llvm.x86.avx512.packssdw.512", a, b)
+    lanes = 2 * _type_of(a)[1]
+    packed = _pack("packssdw", f"int16x{lanes}", a, b)
     if shift is None:
         return packed
     # What saturates here is beyond eight bits for any zero point of eight bits.
-    return tirx.call_llvm_pure_intrin("int16x32", "llvm.sadd.sat", packed, tirx.Broadcast(shift, 32))
+    return tirx.call_llvm_pure_intrin(f"int16x{lanes}", "llvm.sadd.sat", packed, tirx.Broadcast(shift, lanes))
 
 
 def lanes_of(vector: Any, start: int, count: int) -> Any:

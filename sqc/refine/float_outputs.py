@@ -21,10 +21,13 @@ class FloatOutputs:
 
     ``means`` and ``variances`` are theirs, float64 [N] for each layer.
 
-    They are more than memory should hold, so a temporary file does, until the context ends.
+    With ``keep``, :meth:`rows` tells them, too. They are more than memory should hold, so a temporary file does, until
+    the context ends.
     """
 
-    def __init__(self, graph: Graph, layers: Sequence[Rows], inputs: Mapping[str, np.ndarray], target: str) -> None:
+    def __init__(
+        self, graph: Graph, layers: Sequence[Rows], inputs: Mapping[str, np.ndarray], target: str, *, keep: bool
+    ) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._layers = layers
         self._places: dict[tuple[int, int], tuple[int, int]] = {}
@@ -37,8 +40,9 @@ class FloatOutputs:
             tensors = model.run(sample)
             for i, (name, taken) in enumerate(zip(names, layers, strict=True)):
                 y = np.ascontiguousarray(taken.outputs_of(tensors[name], batch))
-                self._places[i, batch] = self._file.tell(), y.size
-                self._file.write(y.data)
+                if keep:
+                    self._places[i, batch] = self._file.tell(), y.size
+                    self._file.write(y.data)
                 sums[i] += y.sum(axis=0, dtype=np.float64)
                 squares[i] += np.square(y, dtype=np.float64).sum(axis=0)
                 counts[i] += len(y)

@@ -68,14 +68,15 @@ def refine_layers(
         lambda part: load_graph(pipeline.run(pipeline.integer(exclude, ranges, chosen), part), target),
     )
     rows = [Rows(op, replay.batches) for op in layers]
-    with FloatOutputs(single, rows, inputs, target) as wanted:
+    compares = recipe.fit_weights or recipe.reestimate_norms
+    with FloatOutputs(single, rows, inputs, target, keep=compares) as wanted:
         for i, (op, taken) in enumerate(zip(layers, rows, strict=True)):
             weights = marked.constants[op.operands[1]].astype(np.float64).reshape(taken.groups, -1, taken.columns)
             seen = (
-                (taken.inputs(tensors[_X], batch), wanted.rows(i, batch))
+                (taken.inputs(tensors[_X], batch), wanted.rows(i, batch) if compares else None)
                 for batch, tensors in enumerate(replay.step(i))
             )
-            moments, fit = _observe(weights, seen, recipe)
+            moments, fit = _observe(weights, seen)
             fitted = weights + fit.change() if recipe.fit_weights else weights
             layer = _refine(marked, op, fitted, moments, wanted.means[i], weight_settings(op, ranges), recipe)
             if recipe.reestimate_norms and op.result.name in normalized:
@@ -88,17 +89,18 @@ def refine_layers(
 
 
 def _observe(
-    weights: Floats, seen: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], recipe: Recipe
+    weights: Floats, seen: Iterable[tuple[NDArray[np.float32], NDArray[np.float32] | None]]
 ) -> tuple[InputMoments, WeightFit]:
-    """The moments of a layer's inputs, and how other weights than ``weights`` [G, N, K] would do, if asked for.
+    """The moments of a layer's inputs, and how other weights than ``weights`` [G, N, K] would do.
 
-    ``seen`` are inputs [1, G, R, K] of the quantized layer with outputs [R, G N] of the float one, a sample at a time.
+    ``seen`` are inputs [1, G, R, K] of the quantized layer with outputs [R, G N] of the float one, a sample at a time;
+    without outputs there is no telling about weights.
     """
     sums = MomentSums(weights.shape[0], weights.shape[2])
     fit = WeightFit(*weights.shape)
     for sample, (inputs, outputs) in enumerate(seen):
         sums.add(inputs)
-        if recipe.fit_weights or recipe.reestimate_norms:
+        if outputs is not None:
             x = inputs[0].astype(np.float64)
             y = outputs.reshape(len(outputs), len(weights), -1).swapaxes(0, 1)
             fit.add(sample, x, y - x @ weights.swapaxes(1, 2))
