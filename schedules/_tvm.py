@@ -68,6 +68,9 @@ Call: type[Any] = tvm.ir.Call
 PANEL_BYTES = "sqc.panel_bytes"
 """The attribute of a function that tells how far the weights of the next tile lie from those of a tile."""
 
+ANNOUNCE_LOOP = "sqc_announce_loop"
+"""A function of the host that gets the iterations of every parallel loop before it starts, which TVM doesn't tell."""
+
 # Where LLVM unrolls a reduction completely it goes on to reassociate the sums, and runs out of registers.
 _LLVM_OPTIONS = ("-unroll-threshold-aggressive:uint=40",)
 
@@ -175,10 +178,10 @@ def compile_object(scheduled: Function, symbol: str, target: Target, *, tensors:
 
     With ``tensors`` its arguments are TVM's tensors instead of raw pointers: what TVM's RPC can call.
 
-    It refers to the data symbols ``__TVMBackendParallelLaunch`` (if a loop is parallel) and
+    It refers to ``ANNOUNCE_LOOP`` and the data symbol ``__TVMBackendParallelLaunch`` (if a loop is parallel) and to
     ``__TVMBackendAllocWorkspace``/``FreeWorkspace`` (if it has large scratch buffers), which the host fills.
     """
-    library = _library(scheduled, symbol, target, tensors=tensors)
+    library = _library(scheduled, symbol, target, tensors=tensors, announce=not tensors)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path), "o")
@@ -203,13 +206,25 @@ def jit(scheduled: Function, target: Target) -> Callable[..., None]:
     return run
 
 
-def _library(scheduled: Function, symbol: str, target: Target, *, tensors: bool = False) -> Any:
+def _library(scheduled: Function, symbol: str, target: Target, *, tensors: bool = False, announce: bool = False) -> Any:
     host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes), "cl-opt": list(_LLVM_OPTIONS)}
     tvm_target = tvm.target.Target(host, host=host)
     raw = (scheduled if tensors else _take_pointers(scheduled)).with_attr("global_symbol", symbol)
     vbmi, wide = ("avx512" + name in target.cpu_features for name in ("vbmi", "bw"))
-    lowered = tvm.ir.transform.Sequential(_passes(tvm_target, vbmi=vbmi, wide=wide))(tvm.IRModule({symbol: raw}))
+    passes = _passes(tvm_target, vbmi=vbmi, wide=wide, announce=announce)
+    lowered = tvm.ir.transform.Sequential(passes)(tvm.IRModule({symbol: raw}))
     return tvm.get_global_func("target.build.llvm")(lowered, tvm_target)
+
+
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
+def _announce_loops(func: Function, _module: Any, _context: Any) -> Function:
+    def announce(loop: Any) -> Any:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        call = tirx.call_extern("int32", ANNOUNCE_LOOP, loop.extent)
+        return tirx.stmt.SeqStmt([tirx.Evaluate(call), loop])
+
+    return func.with_body(rewrite_nodes(func.body, tirx.stmt.For, announce))
 
 
 def _take_pointers(scheduled: Function) -> Function:
@@ -307,7 +322,7 @@ def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
     return func.with_body(prefetch_panels(func.body, int(distance))) if distance else func
 
 
-def _passes(target: Any, *, vbmi: bool, wide: bool) -> list[Any]:
+def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]:
     """TVM's own lowering for a CPU, without the passes for other devices and without argument checks."""
     blocks, plain = s_tir.transform, tirx.transform
     return [
@@ -333,6 +348,7 @@ def _passes(target: Any, *, vbmi: bool, wide: bool) -> list[Any]:
         *([_pack_saturating] if wide else []),
         _shuffle_table_reads(vbmi),
         _prefetch_panels,
+        *([_announce_loops] if announce else []),
         plain.CommonSubexprElim(),
         plain.MakePackedAPI(),
         plain.SkipAssert(),

@@ -1,11 +1,13 @@
 /* Worker threads that run the parallel loops of kernels.
  *
- * A parallel loop becomes a job of one slot per thread. Its launch costs one store when the workers are spinning, plus
- * a system call for each that sleeps. Every worker claims its own slot first and then any that nobody has claimed, and
- * so does the launching thread: a loop never waits for a worker that has yet to wake up.
+ * A parallel loop becomes a job of one slot per thread, which holds a run of the loop's tasks. Its launch costs a few
+ * stores when the workers are spinning, plus a system call for each that sleeps. Every thread takes tasks from the
+ * front of its own slot first, less and less at a time, then from the back of the others: a loop waits neither for a
+ * worker that has yet to wake up nor for one whose core is slower or busy with something else, and neighbouring tasks
+ * stay with one core, whose cache holds what they share.
  *
- * Kernels split a loop by slot, not by thread, so that who runs a slot changes nothing in the results; nor does the
- * number of slots. So a run takes no more threads than the cores that other runs leave it (sqc_cores), loop by loop.
+ * Kernels split a loop by task, not by thread, so that who runs a task changes nothing in the results; nor does the
+ * number of tasks. So a run takes no more threads than the cores that other runs leave it (sqc_cores), loop by loop.
  */
 #define _GNU_SOURCE
 #include "sqc_threads.h"
@@ -23,7 +25,12 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
-enum { DEFAULT_SPIN_MICROSECONDS = 200, PAUSES_PER_LOOK = 32, WORKER_STACK_BYTES = 1 << 20 };
+enum {
+    DEFAULT_SPIN_MICROSECONDS = 200,
+    PAUSES_PER_LOOK = 32,
+    WORKER_STACK_BYTES = 1 << 20,
+    TASKS_PER_SLOT = 32 /* that suffice for balance; up to twice as many where iterations don't divide evenly */
+};
 
 /* TVM's interface of parallel loops. */
 typedef struct {
@@ -42,8 +49,8 @@ typedef struct {
 } parallel_loop;
 
 typedef struct {
-    _Alignas(64) _Atomic uint64_t claimed; /* the last job in which somebody took this slot */
-    _Alignas(64) _Atomic uint32_t asleep;  /* apart, because every launch reads it */
+    _Alignas(64) _Atomic uint64_t left;   /* tasks that nobody has taken: the first, and above it the end */
+    _Alignas(64) _Atomic uint32_t asleep; /* apart, because every launch reads it */
     int index;
     pthread_t thread;
     sqc_pool *pool;
@@ -53,7 +60,7 @@ typedef struct {
 struct sqc_pool {
     _Alignas(64) _Atomic uint64_t job; /* counts launches; the lowest byte holds the slots of the last one */
     _Atomic int core; /* that the last launch came from */
-    _Alignas(64) _Atomic uint32_t pending; /* slots of the job not finished yet */
+    _Alignas(64) _Atomic uint32_t pending; /* tasks of the job not finished yet */
     _Atomic int owner_sleeps;
     _Alignas(64) parallel_loop *loop;
     _Alignas(64) _Atomic int busy; /* held by one run, or by a change of the pool */
@@ -71,6 +78,7 @@ struct sqc_pool {
 };
 
 static _Thread_local sqc_pool *current;
+static _Thread_local int iterations; /* of the next loop; 0 if unknown */
 
 /* Cores ----------------------------------------------------------------------------------------------------------- */
 
@@ -146,7 +154,7 @@ static uint64_t wait_for_job(slot *self, uint64_t last) {
     return job;
 }
 
-static void wait_for_slots(sqc_pool *pool) {
+static void wait_for_tasks(sqc_pool *pool) {
     spin spin = {0};
     uint32_t pending;
     while ((pending = atomic_load_explicit(&pool->pending, memory_order_acquire)) != 0) {
@@ -182,28 +190,44 @@ static void leave_core(int core) {
 
 /* Jobs ------------------------------------------------------------------------------------------------------------ */
 
-static bool claim(slot *slot, uint64_t job) {
-    uint64_t last = atomic_load_explicit(&slot->claimed, memory_order_relaxed);
-    return last < job && atomic_compare_exchange_strong(&slot->claimed, &last, job);
+/* Tasks that a thread takes at once. */
+typedef struct {
+    uint32_t first, end;
+} task_range;
+
+static uint64_t range(uint32_t first, uint32_t end) { return (uint64_t)end << 32 | first; }
+
+/* Takes a part of a slot's tasks, from the front or the back: much while much is left, so that few exchanges do. */
+static task_range take(slot *slot, bool front) {
+    uint64_t left = atomic_load_explicit(&slot->left, memory_order_acquire);
+    for (;;) {
+        uint32_t first = (uint32_t)left, end = (uint32_t)(left >> 32);
+        if (first == end) return (task_range){0, 0};
+        uint32_t count = 1 + (end - first) / 4;
+        task_range taken = front ? (task_range){first, first + count} : (task_range){end - count, end};
+        uint64_t rest = front ? range(taken.end, end) : range(first, taken.first);
+        if (atomic_compare_exchange_weak(&slot->left, &left, rest)) return taken;
+    }
 }
 
-static void run_tasks(parallel_loop *loop, int first, int stride) {
+static void run_tasks(parallel_loop *loop, task_range range) {
     parallel_environment environment = {.sync_handle = NULL, .num_task = loop->tasks};
-    for (int task = first; task < loop->tasks; task += stride) {
-        if (loop->body(task, &environment, loop->data) == 0) continue;
+    for (uint32_t task = range.first; task < range.end; task++) {
+        if (loop->body((int)task, &environment, loop->data) == 0) continue;
         if (!atomic_exchange(&loop->failed, 1)) strcpy(loop->message, sqc_last_error());
         return;
     }
 }
 
-/* A claim succeeds only while the job is unfinished, so what it reads of the job cannot change under it. */
-static void run_slots(sqc_pool *pool, int own, uint64_t job) {
-    int slots = job & 255;
+/* Whoever holds tasks reads the loop that they are of, even if it came for an earlier one: it lasts until they end. */
+static void run_slots(sqc_pool *pool, int own, int slots) {
     for (int i = 0; i < slots; i++) {
-        int index = (own + i) % slots;
-        if (!claim(&pool->slot[index], job)) continue;
-        run_tasks(pool->loop, index, slots);
-        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->owner_sleeps)) futex_wake(&pool->pending);
+        slot *slot = &pool->slot[(own + i) % slots];
+        uint32_t done = 0;
+        for (task_range taken; (taken = take(slot, i == 0)).end; done += taken.end - taken.first)
+            run_tasks(pool->loop, taken);
+        if (done && atomic_fetch_sub(&pool->pending, done) == done && atomic_load(&pool->owner_sleeps))
+            futex_wake(&pool->pending);
     }
 }
 
@@ -216,15 +240,21 @@ static void *work(void *argument) {
         job = wait_for_job(self, job);
         if (pool->stopping) return NULL;
         leave_core(atomic_load_explicit(&pool->core, memory_order_relaxed));
-        if (self->index < (int)(job & 255)) run_slots(pool, self->index, job);
+        if (self->index < (int)(job & 255)) run_slots(pool, self->index, (int)(job & 255));
     }
 }
 
 static void run_on_workers(sqc_pool *pool, parallel_loop *loop, int slots) {
     pool->loop = loop;
-    atomic_store_explicit(&pool->pending, (uint32_t)slots, memory_order_relaxed);
-    run_slots(pool, 0, announce_job(pool, slots));
-    wait_for_slots(pool);
+    atomic_store_explicit(&pool->pending, (uint32_t)loop->tasks, memory_order_relaxed);
+    for (int i = 0, first = 0; i < slots; i++) {
+        int end = first + (loop->tasks - first) / (slots - i);
+        atomic_store_explicit(&pool->slot[i].left, range((uint32_t)first, (uint32_t)end), memory_order_release);
+        first = end;
+    }
+    announce_job(pool, slots);
+    run_slots(pool, 0, slots);
+    wait_for_tasks(pool);
 }
 
 /* One task of a loop on a thread of the caller's. */
@@ -232,7 +262,7 @@ static void run_foreign_task(void *data, int task) {
     parallel_loop *loop = data;
     unsigned mxcsr = _mm_getcsr();
     _mm_setcsr(SQC_DEFAULT_MXCSR);
-    run_tasks(loop, task, loop->tasks);
+    run_tasks(loop, (task_range){(uint32_t)task, (uint32_t)task + 1});
     _mm_setcsr(mxcsr);
     atomic_fetch_add(&loop->done, 1);
 }
@@ -247,20 +277,32 @@ static int run_on_callers_threads(sqc_pool *pool, parallel_loop *loop) {
     return -1;
 }
 
+/* How many tasks a loop of so many iterations makes: one each, or so many that the last to end costs little. */
+static int count_tasks(int count, int slots) {
+    if (count <= TASKS_PER_SLOT * slots) return count;
+    int share = count / (TASKS_PER_SLOT * slots);
+    return (count - 1) / share + 1;
+}
+
+void sqc_announce_loop(int32_t count) { iterations = count; }
+
 int TVMBackendParallelLaunch(parallel_body *body, void *data, int tasks) {
     sqc_pool *pool = current;
     int slots = !pool ? 1 : pool->parallel_for ? atomic_load(&pool->threads) : fit_team(pool);
+    int count = iterations;
+    iterations = 0;
+    if (tasks == 0) tasks = count && slots > 1 && !pool->parallel_for ? count_tasks(count, slots) : slots;
     parallel_loop loop; /* its message is left as it is */
     loop.body = body;
     loop.data = data;
-    loop.tasks = tasks > 0 ? tasks : slots;
+    loop.tasks = tasks;
     atomic_init(&loop.done, 0);
     atomic_init(&loop.failed, 0);
     int status = 0;
     current = NULL; /* a loop inside a loop is serial */
-    if (slots == 1 || loop.tasks == 1) run_tasks(&loop, 0, 1);
+    if (slots == 1 || tasks == 1) run_tasks(&loop, (task_range){0, (uint32_t)tasks});
     else if (pool->parallel_for) status = run_on_callers_threads(pool, &loop);
-    else run_on_workers(pool, &loop, slots);
+    else run_on_workers(pool, &loop, slots < tasks ? slots : tasks);
     current = pool;
     if (!atomic_load_explicit(&loop.failed, memory_order_relaxed)) return status;
     sqc_set_error("%s", loop.message);

@@ -19,13 +19,15 @@ typedef int body(int task, environment *, void *data);
 __attribute__((weak)) int (*__TVMBackendParallelLaunch)(body *, void *data, int tasks);
 __attribute__((weak)) void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
 __attribute__((weak)) int (*__TVMBackendFreeWorkspace)(int, int, void *);
+void sqc_announce_loop(int32_t count);
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count);
 
 #define NAME2(symbol) __tvm_ffi_##symbol
 #define NAME(symbol) NAME2(symbol)
 #define ENTRY int NAME(KERNEL)(void *self, const any *arguments, int32_t count, any *result)
 
-enum { add_one = 1, scale, nearest, nearest_rows, nap, workspace, refuse, refuse_inside, double_8, double_32, double_128 };
+enum { add_one = 1, scale, nearest, nearest_rows, nap, late, workspace, refuse, refuse_inside, double_8, double_32 };
+enum { double_128 = double_32 + 1 };
 enum { KIND = KERNEL, ROWS = 64, COLUMNS = 256 };
 
 static int fail(const char *why) {
@@ -69,6 +71,15 @@ static int nap_rows(int task, environment *env, void *data) {
     return 0;
 }
 
+/* As if the core that the first row runs on were busy with something else. */
+static int late_rows(int task, environment *env, void *data) {
+    int32_t *y = ((const any *)data)[1].pointer;
+    int end, row = row_range(task, env, &end);
+    if (row == 0) nanosleep(&(struct timespec){.tv_nsec = 200 * 1000 * 1000}, NULL);
+    for (; row < end; row++) y[row] = gettid();
+    return 0;
+}
+
 static int refuse_task(int task, environment *env, void *data) {
     return task == env->tasks - 1 ? fail("task") : 0;
 }
@@ -81,6 +92,7 @@ ENTRY {
         case add_one: return __TVMBackendParallelLaunch(add_one_rows, (void *)arguments, 0);
         case nearest_rows: return __TVMBackendParallelLaunch(nearest_row, (void *)arguments, 0);
         case nap: return __TVMBackendParallelLaunch(nap_rows, (void *)arguments, 0);
+        case late: sqc_announce_loop(ROWS); return __TVMBackendParallelLaunch(late_rows, (void *)arguments, 0);
         case scale:
             for (int i = 0; i < 4; i++) y[i] = x[i] * *(float *)arguments[1].pointer;
             return 0;

@@ -53,7 +53,10 @@ static void check(int good, const char *what) {
 static void run(sqc_pool *pool) {
     int rows[ROWS] = {0};
     sqc_cores *cores = sqc_pool_enter(pool);
-    for (int i = 0; i < LOOPS; i++) check(TVMBackendParallelLaunch(add_one, rows, 0) == 0, "a loop failed");
+    for (int i = 0; i < LOOPS; i++) {
+        if (i % 2) sqc_announce_loop(ROWS);
+        check(TVMBackendParallelLaunch(add_one, rows, 0) == 0, "a loop failed");
+    }
     check(TVMBackendParallelLaunch(refuse_last, NULL, 0) == -1, "a loop did not fail");
     check(strcmp(error, "refused") == 0, "the message was lost");
     sqc_pool_leave(pool, cores);

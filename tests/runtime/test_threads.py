@@ -78,6 +78,15 @@ def test_a_loop_spreads_over_the_threads(make: Make) -> None:
     assert len(np.unique(model(x))) == 1
 
 
+def test_a_loop_waits_for_no_busy_core(make: Make) -> None:
+    model = make(one_step("late", "int32", (64,)), threads=2)
+    ran = model(np.zeros(64, np.int32))
+    late = np.flatnonzero(ran == ran[0])
+    assert len(np.unique(ran)) == 2
+    np.testing.assert_array_equal(late, np.arange(len(late)))
+    assert len(late) <= 1 + 32 // 4, "only what it took at first is left to it"
+
+
 def test_many_short_runs_lose_no_wake_up(make: Make, image: np.ndarray) -> None:
     model = make(add_two(), threads=2)
     out = np.empty_like(image)

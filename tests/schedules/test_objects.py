@@ -31,9 +31,9 @@ def test_links_without_tvm(tmp_path: Path) -> None:
     case.requantize(acc, 80000)
     kernel = lower(case.op(), Target.parse("x86-64-v3"))
     (tmp_path / "k.o").write_bytes(kernel.object("sqc_k7"))
-    subprocess.run(
-        ["cc", "-shared", "-o", tmp_path / "k.so", tmp_path / "k.o", "-Wl,-z,defs", "-Wl,-Bsymbolic"], check=True
-    )
+    (tmp_path / "host.c").write_text("int announced; void sqc_announce_loop(int count) { announced = count; }")
+    sources = [tmp_path / "k.o", tmp_path / "host.c"]
+    subprocess.run(["cc", "-shared", "-o", tmp_path / "k.so", *sources, "-Wl,-z,defs", "-Wl,-Bsymbolic"], check=True)
     library = ctypes.CDLL(str(tmp_path / "k.so"))
 
     seen = []
@@ -50,4 +50,5 @@ def test_links_without_tvm(tmp_path: Path) -> None:
     arguments = (Any * (len(arrays) + 1))(*(Any(OPAQUE_POINTER, 0, a.ctypes.data) for a in [*arrays, result]))
     status = library["__tvm_ffi_sqc_k7"](None, arguments, len(arguments), ctypes.byref(Any()))
     assert status == 0 and seen
+    assert ctypes.c_int.in_dll(library, "announced").value > 1
     np.testing.assert_array_equal(result, run_kernel(kernel, case.arrays))
