@@ -16,9 +16,9 @@ from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
 from sqc.ops.recurrent import hidden_multiplier
-from sqc.schedules.epilogue import is_moderate, largest
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.levels import level_limits
+from sqc.schedules.magnitudes import is_moderate, largest
 from sqc.schedules.target import Target
 from sqc.schedules.views import Shape
 

@@ -12,7 +12,8 @@ from sqc.ir import Value
 from sqc.schedules.conv2d import Window, stage_pixels
 from sqc.schedules.depthwise_columns import column_taps, pack_rows, shared_rows
 from sqc.schedules.depthwise_groups import DepthwiseGroups, groups_pay
-from sqc.schedules.epilogue import Epilogue, epilogue_of
+from sqc.schedules.epilogue import Epilogue
+from sqc.schedules.epilogue_values import epilogue_of
 from sqc.schedules.intrinsics import LANES, Column, column
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.microkernel import Tile, pack_bias, round_up

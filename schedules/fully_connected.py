@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqc.ir import Value
-from sqc.schedules.epilogue import Epilogue, epilogue_of
+from sqc.schedules.epilogue import Epilogue
+from sqc.schedules.epilogue_values import epilogue_of
 from sqc.schedules.indexed_product import IndexedProduct, list_groups, lists_pay
 from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern

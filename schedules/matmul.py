@@ -17,7 +17,8 @@ import numpy as np
 
 from sqc.ir import Value
 from sqc.ops.products import permutations, product_shapes
-from sqc.schedules.epilogue import Epilogue, epilogue_of
+from sqc.schedules.epilogue import Epilogue
+from sqc.schedules.epilogue_values import epilogue_of
 from sqc.schedules.intrinsics import LANES, Dot, dot
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.microkernel import Tile, round_up, stage_scope

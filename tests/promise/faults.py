@@ -34,7 +34,8 @@ from sqc.schedules import (
     windows,
 )
 from sqc.schedules._tvm import te, tirx
-from sqc.schedules.epilogue import EpilogueConstants, Requantize, float_bits
+from sqc.schedules.epilogue import Requantize
+from sqc.schedules.epilogue_values import EpilogueConstants, float_bits
 from sqc.schedules.intrinsics import packs, tables
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.views import View

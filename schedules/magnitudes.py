@@ -1,0 +1,44 @@
+"""How large sums can become: what decides how they may be rounded, clamped and multiplied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from sqc.ir import Value
+from sqc.ops.quantization import LIMITS
+from sqc.schedules.kernel import Pattern
+
+Magnitude: TypeAlias = "float | np.ndarray"
+
+
+def is_moderate(magnitudes: Sequence[Magnitude], multipliers: Sequence[np.ndarray | None]) -> bool:
+    """Whether the sum of terms times their multipliers, as far as those are known, stays below 2**30.
+
+    ``magnitudes`` are the largest of each term, zero point included: one number, or one for each channel.
+    """
+    bound = 0.0
+    for magnitude, multiplier in zip(magnitudes, multipliers, strict=True):
+        bound += math.inf if multiplier is None else float(np.max(np.abs(magnitude * multiplier.astype(np.float64))))
+    return bound < 2**30
+
+
+def largest(value: Value) -> float:
+    """The largest magnitude that ``value`` minus its zero point can have."""
+    least, most = LIMITS[value.type.dtype]
+    return float(most - least)
+
+
+def largest_sums(pattern: Pattern) -> Magnitude:
+    """The largest magnitudes of the anchor's accumulators: of each channel, where weights and biases are known."""
+    anchor = pattern.anchor
+    if anchor.kind in ("qconv2d", "qfully_connected"):
+        w, bias = (pattern.constants.get(pattern.operand[value]) for value in anchor.operands[1:3])
+        if w is not None and bias is not None:
+            _, most = LIMITS["uint8"]
+            weights = np.abs(w.reshape(len(w), -1).astype(np.int64)).sum(axis=1)
+            return np.asarray(np.abs(bias.astype(np.float64)) + most * weights)
+    return largest(anchor.result)
