@@ -41,6 +41,7 @@ __all__ = [
     "loops_from_zero",
     "mutate",
     "prefetch",
+    "prefetch_frame",
     "register_intrinsic",
     "rewrite_innermost",
     "rewrite_nodes",
@@ -293,6 +294,13 @@ def prefetch(buffer: Any, index: Any) -> Any:
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
 
 
+def prefetch_frame() -> Any:
+    """A statement that asks for the frame of the function that it is in."""
+    frame = tirx.call_llvm_pure_intrin("handle", "llvm.frameaddress", tirx.const(0, "int32"))
+    read, locality, data = (tirx.const(value, "int32") for value in (0, 2, 1))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", frame, read, locality, data))
+
+
 def same(a: Any, b: Any) -> bool:
     """Whether two expressions, or Nones, are equal in structure."""
     return bool(tvm_ffi.structural_equal(a, b)) if a is not None and b is not None else a is b
@@ -322,6 +330,13 @@ def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
     return func.with_body(prefetch_panels(func.body, int(distance))) if distance else func
 
 
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
+def _align_stack(func: Function, _module: Any, _context: Any) -> Function:
+    from sqc.schedules.intrinsics.stack import align_stack
+
+    return func.with_body(align_stack(func.body))
+
+
 def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]:
     """TVM's own lowering for a CPU, without the passes for other devices and without argument checks."""
     blocks, plain = s_tir.transform, tirx.transform
@@ -348,6 +363,7 @@ def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]
         *([_pack_saturating] if wide else []),
         _shuffle_table_reads(vbmi),
         _prefetch_panels,
+        _align_stack,
         *([_announce_loops] if announce else []),
         plain.CommonSubexprElim(),
         plain.MakePackedAPI(),

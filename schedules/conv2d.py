@@ -252,7 +252,7 @@ def lower_conv2d(pattern: Pattern, target: Target) -> Kernel:
             taps = taps.reshape(*taps.shape[:2], 1, -1)
         return [
             pack_weights(np.ascontiguousarray(taps), dot(target)),
-            pack_bias(constants[bias]),
+            pack_bias(values.starts(constants[bias])),
             *values.pack(constants),
             np.array((x.type.zero_point, *values.parameters), np.int32),
         ]

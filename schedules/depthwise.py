@@ -136,7 +136,7 @@ def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
-            *problem.pack(constants[w][:, 0], constants[bias], values.pack(constants), target),
+            *problem.pack(constants[w][:, 0], values.starts(constants[bias]), values.pack(constants), target),
             np.array((x.type.zero_point, *values.parameters), np.int32),
         ]
 

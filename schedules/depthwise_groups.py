@@ -56,7 +56,8 @@ class DepthwiseGroups:
         filled = round_up(taps, format.depth)
         w = te.placeholder((channels // group, together, kw, group, filled), "int8", name="w")
         bias = te.placeholder((channels,), "int32", name="bias")
-        multipliers = te.placeholder((channels,), "float32", name="multipliers")
+        names = ("multipliers", "offsets")[: self._factors]
+        factors = [te.placeholder((channels,), "float32", name=name) for name in names]
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         inputs = self.epilogue.inputs((self.batch, oh, ow, self.channels), target)
         rows = window.span(height, 0)
@@ -92,7 +93,7 @@ class DepthwiseGroups:
             name="acc",
         )
         total = te.compute(
-            acc.shape, lambda b, i, j, p: inputs.first_total(acc(b, i, j, p), multipliers(p)), name="total"
+            acc.shape, lambda b, i, j, p: inputs.first_total(acc(b, i, j, p), [f(p) for f in factors]), name="total"
         )
         level = te.compute(
             acc.shape,
@@ -108,7 +109,8 @@ class DepthwiseGroups:
             lambda b, i, j, c: inputs.after_first(level(b, i, j, c), (b, i, j, c), parameters, 1),
             name="out",
         )
-        func = function([x, *inputs.operands, w, bias, multipliers, *inputs.constants[1:], parameters, out])
+        others = inputs.constants[self._factors :]
+        func = function([x, *inputs.operands, w, bias, *factors, *others, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         size = window.span(tile.block, 0) * self.stage_row(tile, target)
         self._schedule(sch, tile, target, stage_scope(size) if self.stages(tile, target) else None)
@@ -127,9 +129,15 @@ class DepthwiseGroups:
 
     def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
         """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
-        multipliers, *others = epilogue
-        full = np.broadcast_to(multipliers, (self.channels,))
-        return [pack_groups(w, self.window, target), interleaved(bias, target), interleaved(full, target), *others]
+        factors = [np.broadcast_to(array, (self.channels,)) for array in epilogue[: self._factors]]
+        ordered = [interleaved(array, target) for array in (bias, *factors)]
+        return [pack_groups(w, self.window, target), *ordered, *epilogue[self._factors :]]
+
+    @property
+    def _factors(self) -> int:
+        """How many numbers of each channel the first step takes."""
+        first = self.epilogue.steps[0]
+        return 2 if isinstance(first, Requantize) and first.affine else 1
 
     def _schedule(self, sch: Schedule, tile: Tile, target: Target, stage: str | None) -> None:
         from sqc.schedules.intrinsics.group_pack import register_pack

@@ -38,6 +38,8 @@ class Requantize:
 
     ``moderate``: no sum comes near the limits of s32, so that it may be rounded first and clamped afterwards, where the
     limits of ``dtype`` cost nothing. ``full``: it is clamped to them alone. ``centered``: its zero point is 0.
+    ``affine``: its one term is the accumulator, whose bits are those of a float that a multiplier and an offset for
+    each channel make the product of; see :mod:`sqc.schedules.affine`.
     """
 
     terms: tuple[Term, ...]
@@ -45,6 +47,7 @@ class Requantize:
     moderate: bool
     full: bool
     centered: bool
+    affine: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class Epilogue:
             for j, term in enumerate(step.terms):
                 shape = _declared(term.multiplier, self.shape, domain)
                 constants.append(te.placeholder(shape, "float32", name=f"multiplier{i}_{j}"))
+            if step.affine:
+                constants.append(te.placeholder(self.shape[-1:], "float32", name=f"offset{i}"))
         return EpilogueInputs(self, domain, target, operands, constants)
 
     def lanes(self, columns: int, target: Target) -> int:
@@ -159,11 +164,14 @@ class EpilogueInputs:
         """
         return self._apply(self.epilogue.steps, [accumulator, *self._activations(index)], index, parameters, offset)
 
-    def first_total(self, accumulator: Expr, multiplier: Expr) -> Expr:
-        """The rounded sum of a first step that is a moderate requantize of ``accumulator`` alone."""
+    def first_total(self, accumulator: Expr, factors: Sequence[Expr]) -> Expr:
+        """The rounded sum of a first step that is a moderate requantize of ``accumulator`` alone.
+
+        ``factors`` are its multiplier and, if it is affine, its offset.
+        """
         from sqc.schedules._tvm import rounded
 
-        return rounded(weighted_sum([accumulator], [None], [multiplier]))
+        return rounded(_product(accumulator, *factors))
 
     def first_level(self, total: Expr, parameters: Tensor, offset: int) -> Expr:
         """What a first step makes of its rounded sum, but for limits narrower than those of its type."""
@@ -219,7 +227,10 @@ class EpilogueInputs:
             multipliers = [next(constants)(*self._index(term.multiplier, index)) for term in step.terms]
             terms = [sources[term.source] for term in step.terms]
             zeros = [None if term.centered else parameters(offset + 3 + i) for i, term in enumerate(step.terms)]
-            total = weighted_sum(terms, zeros, multipliers)
+            if step.affine:
+                total = _product(terms[0], multipliers[0], next(constants)(index[-1]))
+            else:
+                total = weighted_sum(terms, zeros, multipliers)
             zero_point, *limits = (parameters(offset + i) for i in range(3))
             if step.moderate:
                 shift = None if step.centered else zero_point
@@ -260,7 +271,7 @@ class EpilogueInputs:
 
 def _constant_count(step: Step) -> int:
     if isinstance(step, Requantize):
-        return len(step.terms)
+        return len(step.terms) + step.affine
     return (3 if step.bias else 2) if isinstance(step, Rescale) else 1
 
 
@@ -284,6 +295,15 @@ def weighted_sum(values: Sequence[Expr], zeros: Sequence[Expr | None], multiplie
         product = integer.astype("float32") * multiplier
         total = fence(product) if total is None else fence(total + fence(product))
     return total
+
+
+def _product(accumulator: Expr, multiplier: Expr, offset: Expr | None = None) -> Expr:
+    """The accumulator times ``multiplier``, rounded; with an ``offset`` by one FMA (:mod:`sqc.schedules.affine`)."""
+    from sqc.schedules._tvm import fma, tirx
+
+    if offset is None:
+        return weighted_sum([accumulator], [None], [multiplier])
+    return fma(tirx.reinterpret("float32", accumulator), multiplier, offset)
 
 
 def rescaled(accumulator: Expr, pair: tuple[Expr, Expr], columns: Sequence[Expr]) -> Expr:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
+from sqc.schedules.affine import Affine, Levels, fit
 from sqc.schedules.epilogue import Dequantize, Epilogue, Lookup, Requantize, Rescale, Step, Term
 from sqc.schedules.kernel import Pattern
-from sqc.schedules.magnitudes import is_moderate, largest, largest_sums
+from sqc.schedules.magnitudes import is_moderate, largest, largest_sums, sum_limits
+
+MOST_PRODUCTS = 256
+"""Of longer sums the conversion that an affine requantize saves is too small a part to search starts for."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,16 @@ class EpilogueConstants:
     activations: tuple[Value, ...]
     constants: tuple[Value, ...]
     parameters: tuple[int, ...]
+    affine: Affine | None = None
 
     def pack(self, constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         """The multipliers and tables, in the order of ``EpilogueInputs.constants``."""
-        return [np.ascontiguousarray(constants[value]) for value in self.constants]
+        arrays = [np.ascontiguousarray(constants[value]) for value in self.constants]
+        return [self.affine.multipliers, self.affine.offsets, *arrays[1:]] if self.affine else arrays
+
+    def starts(self, bias: np.ndarray) -> np.ndarray:
+        """What the sums of the channels start from, s32[O], for a bias of the reference."""
+        return (bias + self.affine.starts).astype(np.int32) if self.affine else bias
 
 
 def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, EpilogueConstants]:
@@ -44,6 +55,7 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
     sums = largest_sums(pattern) if anchored else 0.0
     numbers = {pattern.anchor.result: 0} if anchored else {}
     numbers.update({value: 1 + i for i, value in enumerate(activations)})
+    affine = fitted(pattern, ops) if anchored else None
     steps: list[Step] = []
     constants: list[Value] = []
     parameters: list[int] = []
@@ -67,7 +79,11 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             limits = op.integer("lo"), op.integer("hi")
             known = [pattern.constants.get(pattern.operand[value]) for value in others]
             moderate = is_moderate([sums if value == accumulator else largest(value) for value in terms], known)
-            steps.append(Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype], centered=z == 0))
+            step = Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype], centered=z == 0)
+            if affine and accumulator in terms:
+                channels = affine.multipliers.shape
+                step = replace(step, terms=(replace(sources[0], multiplier=channels),), affine=True)
+            steps.append(step)
             parameters += [z, *(limits if moderate else [float_bits(limit - z) for limit in limits])]
             parameters += [value.type.zero_point for value in terms]
         numbers[op.result] = 1 + len(activations) + len(steps) - 1
@@ -78,7 +94,24 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
         tuple(steps),
     )
     outer = tuple(pattern.operand[value] for value in activations)
-    return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters))
+    return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters), affine)
+
+
+def fitted(pattern: Pattern, ops: Sequence[Op]) -> Affine | None:
+    """What multiplies the accumulators by one FMA; None if they aren't requantized alone, or it wouldn't be exact."""
+    readers = [op for op in ops if pattern.anchor.result in op.operands]
+    if len(readers) != 1 or readers[0] is not ops[0] or ops[0].kind != "requantize" or len(ops[0].operands) != 2:
+        return None
+    limits = sum_limits(pattern)
+    multiplier = pattern.constants.get(pattern.operand[ops[0].operands[1]])
+    weights = pattern.anchor.operands[1].type.shape
+    if limits is None or multiplier is None or multiplier.ndim > 1 or math.prod(weights[1:]) > MOST_PRODUCTS:
+        return None
+    if not is_moderate([largest_sums(pattern)], [multiplier]):
+        return None
+    z = ops[0].integer("zero_point")
+    ends = (ops[0].integer(name) - z for name in ("lo", "hi"))
+    return fit(*limits, Levels(np.broadcast_to(multiplier, weights[:1]), *ends))
 
 
 def float_bits(value: int) -> int:

@@ -134,7 +134,7 @@ def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: in
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
             *problem.pack(constants[w].reshape(columns, stride)[:, :depth], target),
-            pack_bias(constants[bias]),
+            pack_bias(values.starts(constants[bias])),
             *values.pack(constants),
             np.array(values.parameters or (0,), np.int32),
         ]

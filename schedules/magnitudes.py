@@ -34,11 +34,22 @@ def largest(value: Value) -> float:
 
 def largest_sums(pattern: Pattern) -> Magnitude:
     """The largest magnitudes of the anchor's accumulators: of each channel, where weights and biases are known."""
+    limits = sum_limits(pattern)
+    if limits is None:
+        return largest(pattern.anchor.result)
+    largest_of_each: np.ndarray = np.maximum(-limits[0], limits[1])
+    return largest_of_each
+
+
+def sum_limits(pattern: Pattern) -> tuple[np.ndarray, np.ndarray] | None:
+    """The least and the largest accumulator of each channel, int64[O] both; None if weights or biases aren't known."""
     anchor = pattern.anchor
-    if anchor.kind in ("qconv2d", "qfully_connected"):
-        w, bias = (pattern.constants.get(pattern.operand[value]) for value in anchor.operands[1:3])
-        if w is not None and bias is not None:
-            _, most = LIMITS["uint8"]
-            weights = np.abs(w.reshape(len(w), -1).astype(np.int64)).sum(axis=1)
-            return np.asarray(np.abs(bias.astype(np.float64)) + most * weights)
-    return largest(anchor.result)
+    if anchor.kind not in ("qconv2d", "qfully_connected"):
+        return None
+    w, bias = (pattern.constants.get(pattern.operand[value]) for value in anchor.operands[1:3])
+    if w is None or bias is None:
+        return None
+    weights = w.reshape(len(w), -1)
+    _, most = LIMITS["uint8"]
+    lowest, highest = (end(weights, 0).sum(axis=1, dtype=np.int64) * most + bias for end in (np.minimum, np.maximum))
+    return lowest, highest
