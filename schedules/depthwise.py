@@ -131,7 +131,7 @@ def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
     window = replace(window, kernel=(max(2, window.kernel[0]), window.kernel[1]))
     batch, _, _, channels = x.type.shape
     problem: Depthwise | DepthwiseGroups = Depthwise(batch, window, channels, epilogue)
-    if groups_pay(channels, epilogue, target):
+    if groups_pay(channels, window.output[1], epilogue, target):
         problem = DepthwiseGroups(batch, window, channels, epilogue)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:

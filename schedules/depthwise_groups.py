@@ -21,7 +21,10 @@ from sqc.schedules.microkernel import Tile, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
-    from sqc.schedules._tvm import Expr, Function, Schedule
+    from sqc.schedules._tvm import Expr, Function, Schedule, Tensor
+
+LEAST_FILLED = 0.57
+"""The share of groups that has to be filled with channels; below, each vector by itself is quicker."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ class DepthwiseGroups:
 
         format, window = column(target), self.window
         tile = tile or self.tiles(target)[0]
-        group = group_channels(target)
+        group, joined = group_channels(target), self.joined(target)
         kw, (sy, sx), (dy, dx), (oh, ow) = window.kernel[1], window.strides, window.dilations, window.output
-        height, width = round_up(oh, tile.block), round_up(ow, tile.rows)
+        height, width = round_up(oh, tile.block), round_up(ow // joined, tile.rows)
         together, taps = shared_rows(window, format), column_taps(window, format)
-        channels = round_up(self.channels, group)
+        channels = round_up(joined * self.channels, group)
         part, part_sums = self.channels // tile.parts, channels // tile.parts
-        (ih, iw), (top, left) = window.input, window.before
+        (ih, iw), phases = window.input, self.phases(target)
         x = te.placeholder((self.batch, ih, 1, iw * self.channels), "uint8", name="x")
         filled = round_up(taps, format.depth)
         w = te.placeholder((channels // group, together, kw, group, filled), "int8", name="w")
@@ -59,34 +62,24 @@ class DepthwiseGroups:
         names = ("multipliers", "offsets")[: self._factors]
         factors = [te.placeholder((channels,), "float32", name=name) for name in names]
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
-        inputs = self.epilogue.inputs((self.batch, oh, ow, self.channels), target)
-        rows = window.span(height, 0)
-
-        def staged_element(b: Expr, i: Expr, s: Expr, at: Expr) -> Expr:
-            inside = [at >= left * part, at < (left + iw) * part]
-            if top:
-                inside.append(i >= top)
-            if rows > ih + top:
-                inside.append(i < top + ih)
-            value = x(b, i - top, 0, (at // part - left) * self.channels + s * part + at % part)
-            return te.if_then_else(te.all(*inside), value, parameters(0).astype("uint8"))
-
+        domain = (self.batch, oh, ow * self.channels) if joined > 1 else (self.batch, oh, ow, self.channels)
+        inputs = self.epilogue.inputs(domain, target)
         source = x
         if self.stages(tile, target):
-            extent = self.stage_row(tile, target)
-            source = te.compute((self.batch, rows, tile.parts, extent), staged_element, name="stage")
+            source = self._staged(x, parameters(0), window.span(height, 0), tile, target)
+
+        def activation(b: Expr, i: Expr, j: Expr, p: Expr, kx: Expr) -> Expr:
+            channel = p % part_sums // group * group + interleaved_channel(p % group, format.lanes)
+            if joined == 1:
+                return source(b, i, p // part_sums, (j * sx + kx * dx) * part + channel)
+            pixel = j * joined + kx * dx // phases
+            return source(b, i, kx * dx % phases, pixel * self.channels + channel)
+
         kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, taps), "ky")
         acc = te.compute(
             (self.batch, height, width, channels),
             lambda b, i, j, p: te.sum(
-                source(
-                    b,
-                    i // together * together * sy + ky * dy,
-                    p // part_sums,
-                    (j * sx + kx * dx) * part
-                    + p % part_sums // group * group
-                    + interleaved_channel(p % group, format.lanes),
-                ).astype("int32")
+                activation(b, i // together * together * sy + ky * dy, j, p, kx).astype("int32")
                 * w(p // group, i % together, kx, p % group, ky).astype("int32"),
                 [kx, ky],
             ),
@@ -104,33 +97,54 @@ class DepthwiseGroups:
             ),
             name="level",
         )
-        out = te.compute(
-            (self.batch, oh, ow, self.channels),
-            lambda b, i, j, c: inputs.after_first(level(b, i, j, c), (b, i, j, c), parameters, 1),
-            name="out",
-        )
-        others = inputs.constants[self._factors :]
-        func = function([x, *inputs.operands, w, bias, *factors, *others, parameters, out])
+
+        def result(*index: Expr) -> Expr:
+            *rows, at = index
+            where = index if joined == 1 else (*rows, at // channels, at % channels)
+            return inputs.after_first(level(*where), index, parameters, 1)
+
+        out = te.compute(domain, result, name="out")
+        func = function([x, *inputs.operands, w, bias, *factors, *inputs.constants[self._factors :], parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
-        size = window.span(tile.block, 0) * self.stage_row(tile, target)
+        size = window.span(tile.block, 0) * phases * self.stage_row(tile, target)
         self._schedule(sch, tile, target, stage_scope(size) if self.stages(tile, target) else None)
         return sch.mod["main"]
 
+    def joined(self, target: Target) -> int:
+        """How many neighbouring pixels are computed as one, of as many times the channels."""
+        return joined_pixels(self.channels, self.window.output[1], target)
+
+    def phases(self, target: Target) -> int:
+        """Into how many rows the pixels of an input row are sorted, so that the strides of outputs leave no gaps."""
+        return self.window.strides[1] if self.joined(target) > 1 else 1
+
     def stages(self, tile: Tile, target: Target) -> bool:
-        """Whether inputs are copied first: padded, or followed by what the last group sees beyond the last channel."""
+        """Whether inputs are copied first: joined, padded, or followed by what the last group sees beyond the end."""
         oh, ow = self.window.output
         exact = oh % tile.block == ow % tile.rows == self.channels % group_channels(target) == 0
-        return self.window.pads or tile.parts > 1 or not exact
+        return self.joined(target) > 1 or self.window.pads or tile.parts > 1 or not exact
 
     def stage_row(self, tile: Tile, target: Target) -> int:
         """The bytes of a staged row, of all pixels that its outputs see: a part of their channels side by side."""
-        columns = self.window.span(round_up(self.window.output[1], tile.rows), 1)
-        return columns * (self.channels // tile.parts) + -self.channels % group_channels(target)
+        group, joined = group_channels(target), self.joined(target)
+        width = round_up(self.window.output[1] // joined, tile.rows)
+        if joined == 1:
+            return self.window.span(width, 1) * (self.channels // tile.parts) + -self.channels % group
+        beyond = (self.window.kernel[1] - 1) * self.window.dilations[1] // self.phases(target)
+        return (width * joined + beyond) * self.channels
+
+    def stage_lanes(self, tile: Tile, target: Target) -> int:
+        """How many bytes of a staged row are copied at once: none of them beside others that are padding."""
+        if self.joined(target) > 1 and self.phases(target) == 1:
+            edges = (self.window.before[1], self.window.input[1])
+            return math.gcd(group_channels(target), *(edge * self.channels for edge in edges))
+        return math.gcd(group_channels(target), self.channels // tile.parts)
 
     def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
         """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
         factors = [np.broadcast_to(array, (self.channels,)) for array in epilogue[: self._factors]]
-        ordered = [interleaved(array, target) for array in (bias, *factors)]
+        w, *numbers = (np.concatenate([array] * self.joined(target)) for array in (w, bias, *factors))
+        ordered = [interleaved(array, target) for array in numbers]
         return [pack_groups(w, self.window, target), *ordered, *epilogue[self._factors :]]
 
     @property
@@ -138,6 +152,30 @@ class DepthwiseGroups:
         """How many numbers of each channel the first step takes."""
         first = self.epilogue.steps[0]
         return 2 if isinstance(first, Requantize) and first.affine else 1
+
+    def _staged(self, x: Tensor, zero: Expr, rows: int, tile: Tile, target: Target) -> Tensor:
+        """The tensor ``stage``: ``rows`` of inputs, each in parts of its channels or phases of its pixels."""
+        from sqc.schedules._tvm import te
+
+        (ih, iw), (top, left) = self.window.input, self.window.before
+        phases, part = self.phases(target), self.channels // tile.parts
+
+        def element(b: Expr, i: Expr, s: Expr, at: Expr) -> Expr:
+            edges = (left, left + iw)
+            if phases > 1:
+                edges = tuple((edge - s + phases - 1) // phases for edge in edges)
+                source = (at // part * phases + s - left) * part + at % part
+            else:
+                source = (at // part - left) * self.channels + s * part + at % part
+            inside = [at >= edges[0] * part, at < edges[1] * part]
+            if top:
+                inside.append(i >= top)
+            if rows > ih + top:
+                inside.append(i < top + ih)
+            return te.if_then_else(te.all(*inside), x(b, i - top, 0, source), zero.astype("uint8"))
+
+        count = tile.parts if phases == 1 else phases
+        return te.compute((self.batch, rows, count, self.stage_row(tile, target)), element, name="stage")
 
     def _schedule(self, sch: Schedule, tile: Tile, target: Target, stage: str | None) -> None:
         from sqc.schedules.intrinsics.group_pack import register_pack
@@ -163,10 +201,12 @@ class DepthwiseGroups:
         for loop in (i, j, vector):
             sch.unroll(loop)
         sch.vectorize(lanes)
-        _, lanes = sch.split(sch.get_loops(out)[-1], [None, self.epilogue.lanes(group, target)])
+        results = self.window.output[1] * self.channels if self.joined(target) > 1 else self.channels
+        _, lanes = sch.split(sch.get_loops(out)[-1], [None, math.gcd(group, results)])
         sch.vectorize(lanes)
         if stage:
-            schedule_stage(sch, task, stage, math.gcd(group, self.channels // tile.parts))
+            pixel_bytes = self.channels if self.phases(target) > 1 else None
+            schedule_stage(sch, task, stage, self.stage_lanes(tile, target), pixel_bytes)
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
         schedule_start(sch, sch.decompose_reduction(acc, kx), 3)
@@ -186,11 +226,20 @@ def group_channels(target: Target) -> int:
     return 4 * column(target).lanes
 
 
-def groups_pay(channels: int, epilogue: Epilogue, target: Target) -> bool:
-    """Whether a depthwise convolution is computed so: its sums are requantized, and channels fill a group."""
+def joined_pixels(channels: int, width: int, target: Target) -> int:
+    """How many neighbouring pixels of rows of ``width`` outputs are computed as one, of as many times the channels."""
+    group = group_channels(target)
+    whole = group // math.gcd(group, channels)
+    return whole if width % whole == 0 else 1
+
+
+def groups_pay(channels: int, width: int, epilogue: Epilogue, target: Target) -> bool:
+    """Whether rows of ``width`` depthwise outputs are computed so: sums are requantized and groups well filled."""
     first = epilogue.steps[0] if epilogue.steps else None
     requantized = isinstance(first, Requantize) and first.moderate and [t.centered for t in first.terms] == [True]
-    return target.has_vnni and requantized and channels >= group_channels(target)
+    channels *= joined_pixels(channels, width, target)
+    filled = channels / round_up(channels, group_channels(target))
+    return target.has_vnni and requantized and filled >= LEAST_FILLED
 
 
 def interleaved(array: np.ndarray, target: Target) -> np.ndarray:

@@ -249,7 +249,7 @@ class EpilogueInputs:
         if math.prod(shape) == 1:
             return [0]
         if shape[-1] == result[-1] == math.prod(shape):
-            return [index[-1]]
+            return [index[-1] % result[-1] if self.domain[-1] > result[-1] else index[-1]]
         linear: Expr = 0
         for extent, i in zip(self.domain, index, strict=True):
             linear = linear * extent + i

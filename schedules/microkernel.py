@@ -142,12 +142,17 @@ def schedule_start(sch: Schedule, init: Any, axes: int) -> None:
     sch.vectorize(lane)
 
 
-def schedule_stage(sch: Schedule, task: Any, scope: str, most: int = 32) -> None:
-    """Compute ``stage`` once a task, in vectors of at most ``most`` channels."""
+def schedule_stage(sch: Schedule, task: Any, scope: str, most: int = 32, pixel: int | None = None) -> None:
+    """Compute ``stage`` once a task, in vectors of at most ``most`` channels.
+
+    Its last axis is over the channels of a pixel; or over pixels of ``pixel`` channels each.
+    """
     stage = sch.get_sblock("stage")
     sch.compute_at(stage, task, preserve_unit_loops=True)
     sch.set_scope(stage, 0, scope)
     *_, column, channel = sch.get_loops(stage)
+    if pixel:
+        column, channel = sch.split(channel, [None, pixel])
     # Where only the first and last columns are padding, those between are copied without a test.
     sch.annotate(column, "pragma_loop_partition_hint", 1)
     extent = sch.get(channel).extent.value

@@ -347,31 +347,32 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
 
 def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile]:
     """The tiles of a depthwise convolution by groups of channels, the best by estimate first; see above."""
-    window, format = problem.window, column(target)
-    oh, ow = window.output
-    group = group_channels(target)
+    window, format, joined = problem.window, column(target), problem.joined(target)
+    oh, width = window.output[0], window.output[1] // joined
+    group, channels = group_channels(target), joined * problem.channels
     together, dots = shared_rows(window, format), -(-column_taps(window, format) // format.depth)
-    groups = -(-problem.channels // group)
+    groups = -(-channels // group)
 
     def tile_cycles(pixels: int) -> float:
-        unpacks = 8 * dots * window.span(pixels, 1)
+        columns = window.span(pixels, 1) if joined == 1 else pixels * window.kernel[1]
+        unpacks = 8 * dots * columns
         products = 4 * dots * together * pixels * window.kernel[1]
         return (unpacks + products + 17 * together * pixels) / 2 + 5
 
     def cycles(tile: Tile) -> float:
-        tiles = tile.block // together * -(-ow // tile.rows) * -(-groups // tile.parts)
-        staged = window.span(tile.block, 0) * problem.stage_row(tile, target)
+        tiles = tile.block // together * -(-width // tile.rows) * -(-groups // tile.parts)
+        staged = window.span(tile.block, 0) * problem.phases(target) * problem.stage_row(tile, target)
         if staged > STACK_BYTES:
             return math.inf
         per_byte = 0.03 if staged < FIRST_CACHE else 0.08
-        per_byte += 0.5 / math.gcd(group, problem.channels // tile.parts)
+        per_byte += 0.5 / problem.stage_lanes(tile, target)
         return spread(
             problem.batch * -(-oh // tile.block) * tile.parts, tiles * tile_cycles(tile.rows) + staged * per_byte
         )
 
     # Parts consist of whole groups.
-    parts = [n for n in range(1, 17) if n == 1 or problem.channels % (n * group) == 0]
+    parts = [n for n in range(1, 17) if n == 1 or (joined == 1 and channels % (n * group) == 0)]
     blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
-    pixels = [n for n in (1, 2) if n <= ow and (n == 1 or n * together <= 4)]
+    pixels = [n for n in (1, 2) if n <= width and (n == 1 or n * together <= 4)]
     tiles = [Tile(count, 4, block, part) for block in blocks for part in parts for count in pixels]
     return sorted(tiles, key=cycles)

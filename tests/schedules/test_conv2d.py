@@ -52,6 +52,11 @@ SHAPES = [
     Shape((1, 7, 6, 100), 100, (5, 5), groups=100, pads=(2, 2, 2, 2)),
     Shape((1, 8, 9, 128), 128, (7, 2), groups=128, dilations=(1, 2)),
     Shape((1, 6, 40, 65), 65, (2, 3), groups=65, strides=(1, 3), dilations=(2, 1)),
+    # Neighbouring pixels joined.
+    Shape((1, 9, 12, 96), 96, groups=96, pads=(1, 1, 1, 1)),
+    Shape((2, 8, 16, 144), 144, groups=144, pads=(0, 0, 1, 1), strides=(2, 2)),
+    Shape((1, 7, 8, 24), 24, (5, 5), groups=24, pads=(2, 2, 2, 2)),
+    Shape((1, 6, 12, 32), 32, (3, 3), groups=32, pads=(0, 2, 1, 2), strides=(1, 3), dilations=(1, 2)),
 ]
 
 
