@@ -9,7 +9,7 @@ function into one relocatable object whose single entry takes raw pointers:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,6 +49,7 @@ __all__ = [
     "same",
     "start_from_terms",
     "start_sums",
+    "substitute",
     "te",
     "tirx",
     "versions",
@@ -268,16 +269,33 @@ def rewrite_nodes(body: Any, kind: Any, rewrite: Callable[[Any], Any]) -> Any:
     return tvm_ffi.structural_mutate(body, (kind, visit))
 
 
-def rewrite_innermost(body: Any, rewrite: Callable[[Any], Any]) -> Any:
-    """A lowered body with the body of every loop that holds no other replaced by what ``rewrite`` makes of it."""
+def rewrite_innermost(body: Any, rewrite: Callable[[Any, Sequence[Any]], Any]) -> Any:
+    """A lowered body with the body of every loop that holds no other replaced by what ``rewrite`` makes of it.
+
+    ``rewrite`` also gets the loops around it, the innermost last.
+    """
+    around: list[Any] = []
 
     def visit(loop: Any, mutator: Any) -> Any:
+        around.append(loop)
         if collect(loop.body, tirx.stmt.For):
-            return mutator.default_mutate(loop)
-        parts = loop.loop_var, loop.min, loop.extent, loop.kind, rewrite(loop.body), loop.thread_binding
-        return tirx.stmt.For(*parts, loop.annotations, loop.step)
+            changed = mutator.default_mutate(loop)
+        else:
+            parts = loop.loop_var, loop.min, loop.extent, loop.kind, rewrite(loop.body, around), loop.thread_binding
+            changed = tirx.stmt.For(*parts, loop.annotations, loop.step)
+        around.pop()
+        return changed
 
     return tvm_ffi.structural_mutate(body, (tirx.stmt.For, visit))
+
+
+def substitute(value: Expr, values: Mapping[Any, Expr]) -> Expr:
+    """An expression with variables replaced."""
+
+    def replaced(variable: Any, _mutator: Any) -> Any:
+        return next((new for old, new in values.items() if variable.same_as(old)), variable)
+
+    return mutate(value, (tirx.Var, replaced))
 
 
 def collect(body: Any, kind: Any) -> list[Any]:
