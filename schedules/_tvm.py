@@ -352,7 +352,8 @@ def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
 def _align_stack(func: Function, _module: Any, _context: Any) -> Function:
     from sqc.schedules.intrinsics.stack import align_stack
 
-    return func.with_body(align_stack(func.body))
+    # Kernels that ask for weights spill next to nothing, and need all registers for addresses.
+    return func.with_body(align_stack(func.body, frames=PANEL_BYTES not in func.attrs))
 
 
 def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]:

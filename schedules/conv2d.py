@@ -126,8 +126,14 @@ class Convolution:
         )
         func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
-        scope = stage_scope(self.stage_bytes(tile.block, target))
-        return schedule_tiles(sch, tile, product, scope if staged else None, self.epilogue.lanes(tile.columns, target))
+        scope = stage_scope(self.stage_bytes(tile.block, target)) if staged else None
+        lanes = self.epilogue.lanes(tile.columns, target)
+        return schedule_tiles(sch, tile, product, scope, lanes, by_parts=columns * kh * kw * depth > self.input_bytes)
+
+    @property
+    def input_bytes(self) -> int:
+        """The size of all activations."""
+        return self.batch * math.prod(self.window.input) * self.groups * self.depth
 
     def joins_taps(self, product_depth: int) -> bool:
         """Whether the taps of a row of the kernel, which lie side by side, are multiplied as one.

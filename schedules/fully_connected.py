@@ -77,10 +77,9 @@ class MatrixProduct:
         )
         func = function([x, *inputs.operands, w, bias, *inputs.constants, parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
-        size = tile.block * depth * np.dtype(product.element).itemsize
-        return schedule_tiles(
-            sch, tile, product, stage_scope(size) if staged else None, self.epilogue.lanes(tile.columns, target)
-        )
+        scope = stage_scope(tile.block * depth * np.dtype(product.element).itemsize) if staged else None
+        lanes = self.epilogue.lanes(tile.columns, target)
+        return schedule_tiles(sch, tile, product, scope, lanes, by_parts=self.columns > self.rows)
 
     def pack(self, w: np.ndarray, target: Target) -> list[np.ndarray]:
         """Weights ``[columns, depth]`` as the kernel reads them."""

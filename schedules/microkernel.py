@@ -82,6 +82,8 @@ def schedule_tiles(
     lanes: int,
     axes: int = 2,
     prepare: Callable[[Schedule, Any], None] | None = None,
+    *,
+    by_parts: bool = False,
 ) -> Function:
     """Schedule the blocks ``acc`` and ``out``, of ``lanes`` (and ``stage``, in the scope given, or None without it).
 
@@ -89,7 +91,7 @@ def schedule_tiles(
     rows being a multiple of ``tile.block`` and its channels of ``tile.parts * tile.columns``. ``out`` has the same
     spatial axes with any smaller extents, its rows among the last ``axes``, and is computed by ``lanes``. ``stage``
     gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
-    loop it gets.
+    loop it gets. ``by_parts``: tasks go through all blocks with one part of the channels before they take the next.
     """
     from sqc.schedules._tvm import PANEL_BYTES
 
@@ -102,8 +104,9 @@ def schedule_tiles(
     steps = math.prod(sch.get(loop).extent.value for loop in reductions)
     block, row_tile, row = sch.split(m, [None, tile.block // tile.rows, tile.rows])
     part, column_tile, vector, lane = sch.split(o, [tile.parts, None, tile.vectors, LANES])
-    sch.reorder(*lead, block, part, column_tile, row_tile, *reductions, row, vector, lane, *products)
-    task = sch.fuse(*lead, block, part)
+    outer = (part, *lead, block) if by_parts else (*lead, block, part)
+    sch.reorder(*outer, column_tile, row_tile, *reductions, row, vector, lane, *products)
+    task = sch.fuse(*outer)
     sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
     schedule_output(sch, axes, lanes)

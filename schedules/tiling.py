@@ -31,7 +31,7 @@ TASK_CYCLES = 40.0
 FIRST_CACHE = 24_576
 """Bytes that stay in a cache of first level beside what passes through it."""
 SECOND_CACHE = 1 << 20
-"""Bytes of weights that stay in a cache of second level."""
+"""Bytes that stay in a cache of second level."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Costs:
     panel: float
     """Like ``weights``, of a panel that every tile reads again, in order, so that much of it comes in time."""
     distant: float
-    """Like ``weights``, more where those of all columns exceed the second cache and every block reads them again."""
+    """More per byte that comes from beyond the second cache."""
     activations: float
     results: float
     staging: float
@@ -102,8 +102,8 @@ class Work:
     """``batch`` matrices of ``rows`` x ``columns`` accumulators, each a sum of ``steps`` dot products.
 
     A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows. A register tile does not pass a
-    multiple of ``group`` columns. ``staged(block)`` gives the bytes that are staged for a block (0: none), ``epilogue``
-    is what follows the sums, ``product`` what they are made of.
+    multiple of ``group`` columns. ``inputs`` is the size of all activations, ``staged(block)`` gives the bytes that are
+    staged for a block (0: none), ``epilogue`` is what follows the sums, ``product`` what they are made of.
     """
 
     batch: int
@@ -112,6 +112,7 @@ class Work:
     steps: int
     unit: int
     group: int
+    inputs: int
     epilogue: Epilogue
     staged: Callable[[int], int]
     product: Dot
@@ -170,8 +171,7 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
         cycles += column_tiles * row_tiles * panel * costs.panel
     elif column_tiles * panel > FIRST_CACHE:
         cycles += column_tiles * panel * costs.weights
-    if round_up(work.columns, LANES) * work.steps * product.weight_bytes > SECOND_CACHE:
-        cycles += column_tiles * panel * costs.distant
+    cycles += distant_bytes(work, tile) * costs.distant
     rows = tile.block * work.steps * step_bytes
     if column_tiles > 1 and rows > FIRST_CACHE:
         cycles += column_tiles * rows * costs.activations
@@ -181,6 +181,22 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
         cycles += results * costs.results * max(1.0, 64 / tile.columns)
     cycles += work.staged(tile.block) * costs.staging
     return spread(work.batch * -(-work.rows // tile.block) * tile.parts, cycles)
+
+
+def distant_bytes(work: Work, tile: Tile) -> float:
+    """Bytes that a task reads from beyond the second cache, on average: what other tasks have read since it was last.
+
+    Of weights and activations those that are more are gone through once, part by part or block by block.
+    """
+    blocks = work.batch * -(-work.rows // tile.block)
+    columns = round_up(work.columns, LANES) // tile.parts
+    part = columns * work.steps * work.product.weight_bytes
+    block = work.inputs / blocks
+    if part * tile.parts > work.inputs:
+        weights = part if part > SECOND_CACHE else part / blocks
+        return weights + (block if work.inputs > SECOND_CACHE else 0)
+    again = -(-columns // tile.columns) if block > SECOND_CACHE else 1 / tile.parts
+    return block * again + (part if part * tile.parts > SECOND_CACHE else 0)
 
 
 def spread(tasks: int, cycles: float) -> float:
@@ -246,6 +262,7 @@ def matrix_tiles(problem: MatrixProduct | PackedProduct, product: Dot, target: T
         depth // product.depth,
         unit=1,
         group=round_up(problem.columns, LANES),
+        inputs=problem.rows * problem.depth,
         epilogue=problem.epilogue,
         staged=lambda block: block * row_bytes,
         product=product,
@@ -266,6 +283,7 @@ def product_tiles(problem: Product, target: Target) -> list[Tile]:
         steps,
         unit=1,
         group=round_up(columns, LANES),
+        inputs=math.prod(lead) * rows * problem.depth,
         epilogue=problem.epilogue,
         staged=lambda block: block * row_bytes,
         product=product,
@@ -286,6 +304,7 @@ def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
         taps * problem.tap_depth(product.depth) // product.depth,
         unit=ow,
         group=problem.columns if problem.groups > 1 else round_up(problem.columns, LANES),
+        inputs=problem.input_bytes,
         epilogue=problem.epilogue,
         staged=lambda block: problem.stage_bytes(block, target) if staged else 0,
         product=product,
@@ -302,6 +321,7 @@ def indexed_tiles(problem: IndexedProduct, target: Target) -> list[Tile]:
         problem.groups,
         unit=1,
         group=round_up(problem.columns, LANES),
+        inputs=problem.rows * problem.stride,
         epilogue=problem.epilogue,
         staged=lambda block: 0,
         product=listed_dot(target),

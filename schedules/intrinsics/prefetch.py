@@ -50,10 +50,14 @@ def _wanted(start: Any, loops: Sequence[Any]) -> Any:
     if count in (0, len(loops)):
         return start
     again, steps = loops[-count - 1], loops[len(loops) - count :]
-    first = substitute(start, {loop.loop_var: loop.min for loop in steps})
+    line: Any = 0
+    for loop in steps:
+        line = line * loop.extent + loop.loop_var
     tiles, lines = int(again.extent), math.prod(int(loop.extent) for loop in steps)
-    line = (start - first) // LINE
-    return first + again.loop_var * -(-lines * LINE // tiles) + line * -(-LINE // tiles)
+    # By a power of two, which addresses can be scaled by, at least a share.
+    stride = 1 << max(0, -(-LINE // tiles) - 1).bit_length()
+    first = substitute(start, {loop.loop_var: loop.min for loop in steps})
+    return first + again.loop_var * (lines * LINE // tiles) + line * stride
 
 
 def _any(variable: Any, used: Sequence[Any]) -> bool:

@@ -16,8 +16,11 @@ ARRAY_BYTES = 4096
 """Smaller arrays may end up in registers."""
 
 
-def align_stack(body: Any) -> Any:
-    """A lowered body whose large local arrays, and what LLVM spills, start at multiples of 64 bytes."""
+def align_stack(body: Any, *, frames: bool) -> Any:
+    """A lowered body whose large local arrays start at multiples of 64 bytes, and with ``frames`` what LLVM spills.
+
+    Frames take a register.
+    """
 
     def frame(loop: Any, mutator: Any) -> Any:
         loop = mutator.default_mutate(loop)
@@ -26,9 +29,11 @@ def align_stack(body: Any) -> Any:
         parts = loop.loop_var, loop.min, loop.extent, loop.kind, _framed(loop.body), loop.thread_binding
         return tirx.stmt.For(*parts, loop.annotations, loop.step)
 
+    body = mutate(body, (tirx.AllocBuffer, _aligned))
+    if not frames:
+        return body
     parallel = any(loop.kind == tirx.ForKind.PARALLEL for loop in collect(body, tirx.stmt.For))
-    body = mutate(body, (tirx.AllocBuffer, _aligned), (tirx.stmt.For, frame))
-    return body if parallel else _framed(body)
+    return mutate(body, (tirx.stmt.For, frame)) if parallel else _framed(body)
 
 
 def _framed(body: Any) -> Any:
