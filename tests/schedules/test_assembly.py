@@ -143,3 +143,16 @@ def test_products_of_levels_are_packed(rows: int) -> None:
 def test_weights_that_few_rows_share_are_prefetched() -> None:
     kernel = convolution("znver4", 64, pixels=7)
     assert "prefetch" in assembly(kernel.scheduled, kernel.target)
+
+
+def test_what_is_spilled_lies_within_lines_of_cache() -> None:
+    case = Case()
+    acc = case.emit(
+        "qconv2d", case.u8(1, 14, 14, 64), case.s8(64, 1, 3, 3), case.bias(64), pads=(1, 1, 1, 1), groups=64,
+        layout="NHWC",
+    )  # fmt: skip
+    case.requantize(acc, 3e4)
+    kernel = lower(case.op(), Target.parse("icelake-server"), case.arrays)
+    text = assembly(kernel.scheduled, kernel.target)
+    assert "andq\t$-64, %rsp" in text
+    assert re.search(r"vmova\w+\t%zmm\d+, -?\d+\(%rsp\)", text), "by aligned moves"
