@@ -30,7 +30,7 @@ LAUNCH_CYCLES = 8_000.0
 TASK_CYCLES = 40.0
 FIRST_CACHE = 24_576
 """Bytes that stay in a cache of first level beside what passes through it."""
-SECOND_CACHE = 1 << 20
+SECOND_CACHE = 1 << 19
 """Bytes that stay in a cache of second level."""
 
 
@@ -173,7 +173,7 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
         cycles += column_tiles * panel * costs.weights
     cycles += distant_bytes(work, tile) * costs.distant
     rows = tile.block * work.steps * step_bytes
-    if column_tiles > 1 and rows > FIRST_CACHE:
+    if column_tiles > 1 and max(rows, (rows + panel) / 2) > FIRST_CACHE:
         cycles += column_tiles * rows * costs.activations
     results = tile.block * work.columns * (1 + operands)
     if column_tiles > 1 and results > FIRST_CACHE:
@@ -184,18 +184,17 @@ def estimate(work: Work, tile: Tile, target: Target) -> float:
 
 
 def distant_bytes(work: Work, tile: Tile) -> float:
-    """Bytes that a task reads from beyond the second cache, on average: what other tasks have read since it was last.
+    """Bytes that a task reads from beyond the second cache, on average.
 
-    Of weights and activations those that are more are gone through once, part by part or block by block.
+    Tasks go through the larger operand once, part by part or block by block, and through the other one each time. Only
+    other images are counted on to find a part still there: blocks of one image would be cut too small.
     """
-    blocks = work.batch * -(-work.rows // tile.block)
-    columns = round_up(work.columns, LANES) // tile.parts
-    part = columns * work.steps * work.product.weight_bytes
-    block = work.inputs / blocks
+    part = round_up(work.columns, LANES) // tile.parts * work.steps * work.product.weight_bytes
+    block = work.inputs / (work.batch * -(-work.rows // tile.block))
     if part * tile.parts > work.inputs:
-        weights = part if part > SECOND_CACHE else part / blocks
-        return weights + (block if work.inputs > SECOND_CACHE else 0)
-    again = -(-columns // tile.columns) if block > SECOND_CACHE else 1 / tile.parts
+        weights = part / work.batch if part <= SECOND_CACHE else part
+        return (weights if part * tile.parts > SECOND_CACHE else 0) + (block if work.inputs > SECOND_CACHE else 0)
+    again = -(-work.columns // (tile.columns * tile.parts)) if block > SECOND_CACHE else 1 / tile.parts
     return block * again + (part if part * tile.parts > SECOND_CACHE else 0)
 
 
