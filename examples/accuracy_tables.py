@@ -198,7 +198,7 @@ def tables() -> list[tuple[str, Table]]:
         (
             "What each technique adds, one after the other, all else as before: min-max ranges, L2 ranges (`fast`), "
             "bias correction (`accurate`), adaptive rounding of weights, weights fitted to quantized inputs, "
-            "SmoothQuant for fully connected layers, equalization of channels (`best`).",
+            "SmoothQuant for fully connected layers, equalization of channels, pictures brought to levels (`best`).",
             techniques_table,
         ),
     ]

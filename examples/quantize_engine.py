@@ -35,6 +35,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "sqc smoothed inputs": {
         "preset": sqc.Recipe(smooth=True, correct_bias=True, fit_weights=True, round_adaptively=True)
     },
+    "sqc equalized channels": {
+        "preset": sqc.Recipe(equalize=True, smooth=True, correct_bias=True, fit_weights=True, round_adaptively=True)
+    },
 }
 """What is told to ``sqc.quantize``."""
 
@@ -45,6 +48,7 @@ TECHNIQUES = (
     "sqc adaptive rounding",
     "sqc fitted weights",
     "sqc smoothed inputs",
+    "sqc equalized channels",
     "sqc best",
 )
 """The recipes that show what each technique adds: every one has something more than that before it."""

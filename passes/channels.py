@@ -108,6 +108,16 @@ class Channels:
         return i
 
 
+def by_weight(numbers: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """What belongs to each output and each input of its group, [N, C / groups], of ``numbers`` [C] of a layer's inputs.
+
+    ``shape`` is that of the layer's weights.
+    """
+    outputs, depth = shape[:2]
+    groups = numbers.size // depth
+    return np.repeat(numbers.reshape(groups, depth), outputs // groups, axis=0)
+
+
 def is_depthwise(op: Op) -> bool:
     """Whether each output channel of a layer reads one input channel."""
     return op.kind == "conv2d" and op.operands[1].type.shape[1] == 1

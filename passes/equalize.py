@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sqc.ir import Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
-from sqc.passes.channels import ChannelExtremes, Channels, link_channels, scales_channels
+from sqc.passes.channels import ChannelExtremes, Channels, by_weight, link_channels, scales_channels
 from sqc.passes.rounding import MATRIX
 
 _MARGIN = 2.0
@@ -109,10 +109,8 @@ def _scaled(
     if (before == 1.0).all() and (behind == 1.0).all():
         return [rewriter.map(operand) for operand in op.operands]
     weights = graph.constants[w].astype(np.float64)
-    outputs, depth = weights.shape[:2]
-    groups = before.size // depth
-    divisors = np.repeat(before.reshape(groups, depth), outputs // groups, axis=0)
+    divisors = by_weight(before, weights.shape)
     tail = (1,) * (weights.ndim - 2)
-    scaled = weights * behind.reshape(outputs, 1, *tail) / divisors.reshape(outputs, depth, *tail)
+    scaled = weights * behind.reshape(-1, 1, *tail) / divisors.reshape(*divisors.shape, *tail)
     biases = [rewriter.constant((graph.constants[b] * behind).astype(np.float32), b.name) for b in bias]
     return [rewriter.map(x), rewriter.constant(scaled.astype(np.float32), w.name), *biases]

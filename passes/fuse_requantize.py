@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from sqc.ir import Builder, Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
+from sqc.passes.rounding import prepares_input
 
 ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qreduce_sum", "qinterpolate")
 """Kinds whose accumulators an epilogue consumes."""
@@ -25,7 +26,7 @@ class FuseRequantize:
     dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
     lookup(requantize(x, y, M, N))                                                            ->  fused
     fully_connected(x, restore_weights(w, s), b)                                              ->  fused
-    chains such as pad(transpose(quantize(x)))                                                ->  fused
+    chains such as pad(transpose(quantize(x))), or quantize(x * f + d) of an input x           ->  fused
 
     Constants become operands. Weights lose their scales, which are in the multipliers already.
     """
@@ -58,7 +59,7 @@ class FuseRequantize:
         for op in graph.ops:
             if op.result in taken:
                 continue
-            if op.kind == "requantize" and not _is_injective(op):
+            if op.kind == "requantize" and not _is_injective(graph, op):
                 chain = [op, *_table_behind(graph, op)]
             else:
                 chain = _injective(graph, op, taken)
@@ -91,8 +92,10 @@ class FuseRequantize:
         return [anchor, *chain]
 
 
-def _is_injective(op: Op) -> bool:
+def _is_injective(graph: Graph, op: Op) -> bool:
     """Whether the op reads one tensor (and constants of its own) element by element."""
+    if prepares_input(graph, op):
+        return True
     terms = len(op.operands) // 2 if op.kind == "requantize" else 1
     return op.kind in INJECTIVE and terms == 1 and op.operands[0].type.dtype != "int32"
 
@@ -106,7 +109,7 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     """The longest chain of injective ops from ``op`` on. Reshapes at its ends stay outside: they move no data."""
     chain: list[Op] = []
     user: Op | None = op
-    while user is not None and user.result not in taken and _is_injective(user):
+    while user is not None and user.result not in taken and _is_injective(graph, user):
         if chain and user.operands[0] != chain[-1].result:
             break
         if user.kind == "gather" and any(op.kind not in MOVEMENT for op in chain):

@@ -27,6 +27,7 @@ from sqc.passes.pad_channels import PadChannels
 from sqc.passes.quantize_dynamically import QuantizeDynamically
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
+from sqc.passes.scale_inputs import ScaleInputs
 from sqc.passes.smooth import Smooth
 from sqc.passes.store_weights import StoreWeights
 from sqc.passes.unfold_qparams import UnfoldQparams
@@ -120,6 +121,7 @@ PASSES: dict[str, Pass] = {
         LayoutNhwc(),
         Equalize(),
         Smooth(),
+        ScaleInputs(),
         InsertQuantization(),
         QuantizeWeights(),
         QuantizeDynamically(),

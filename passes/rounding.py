@@ -150,6 +150,20 @@ def function_operand(graph: Graph, op: Op) -> Value | None:
     return None
 
 
+def prepares_input(graph: Graph, op: Op) -> bool:
+    """Whether ``op`` scales or shifts the channels of an image, an input of the graph, padded or moved before."""
+    if op.kind not in ("add", "mul") or not graph.is_constant(op.operands[1]):
+        return False
+    value = op.operands[0]
+    if op.operands[1].type.rank != 1 or value.type.rank != 4 or value.type.shape != op.result.type.shape:
+        return False
+    while (producer := graph.producer(value)) is not None:
+        if producer.kind not in ("transpose", "pad") and not prepares_input(graph, producer):
+            return False
+        value = producer.operands[0]
+    return value in graph.inputs
+
+
 def initial_states(op: Op) -> tuple[Value, ...]:
     """The operands of a recurrent op that are states: of an LSTM the hidden and the cell's, of a GRU the hidden one."""
     return op.operands[2 if op.kind == "lstm" else 3 :]
@@ -305,6 +319,8 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         normalized_sum(graph, user) == op for user in graph.users(op.result)
     ):
         return "rows of a normalized sum have ranges of their own"
+    if prepares_input(graph, op):
+        return "it prepares an input, which is float"
     if op.kind in FLOAT_ONLY:
         return FLOAT_ONLY[op.kind]
     if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*activations(op), op.result)):

@@ -121,37 +121,38 @@ def _merge_concat(chain: Chain) -> Chain:
     return Chain(tuple(inputs), (flat,))
 
 
-def boundaries(chain: Chain) -> tuple[int, ...]:
-    """Where along the result's last axis the code changes: the seams of concatenations and the edges of padding."""
+def boundaries(chain: Chain, axis: int = -1) -> tuple[int, ...]:
+    """Where along an axis of the result, counted from the last, the code changes: the seams of concatenations and the
+    edges of padding."""
     types = chain.types
     cuts: list[set[int]] = [set() for _ in chain.inputs]
     for step in chain.steps:
         shapes = [types[source][0] for source in step.sources]
-        cuts.append(_own_boundaries(step, shapes, [cuts[source] for source in step.sources]))
-    return tuple(sorted(cut for cut in cuts[-1] if 0 < cut < chain.result.shape[-1]))
+        cuts.append(_own_boundaries(step, shapes, [cuts[source] for source in step.sources], axis))
+    return tuple(sorted(cut for cut in cuts[-1] if 0 < cut < chain.result.shape[axis]))
 
 
-def _own_boundaries(step: Step, shapes: Sequence[Shape], sources: Sequence[set[int]]) -> set[int]:
-    last = len(step.shape) - 1
+def _own_boundaries(step: Step, shapes: Sequence[Shape], sources: Sequence[set[int]], axis: int) -> set[int]:
+    place = len(step.shape) + axis
     if step.kind in ELEMENTWISE or step.kind == "dynamic_quantize":
         return {cut for cuts in sources for cut in cuts}
     if step.kind == "concat":
-        if step["axis"] % len(step.shape) != last:
+        if step["axis"] % len(step.shape) != place:
             return {cut for cuts in sources for cut in cuts}
-        starts = [sum(shape[-1] for shape in shapes[:i]) for i in range(len(shapes))]
+        starts = [sum(shape[axis] for shape in shapes[:i]) for i in range(len(shapes))]
         inner = {cut + start for cuts, start in zip(sources, starts, strict=True) for cut in cuts}
         return inner | set(starts)
     if step.kind == "pad":
-        before = step["pads"][last]
-        return {cut + before for cut in sources[0]} | {before, before + shapes[0][-1]}
+        before = step["pads"][place]
+        return {cut + before for cut in sources[0]} | {before, before + shapes[0][axis]}
     if step.kind == "slice":
-        if last not in step["axes"]:
+        if place not in step["axes"]:
             return sources[0]
-        position = step["axes"].index(last)
+        position = step["axes"].index(place)
         start = step["starts"][position]
         return {cut - start for cut in sources[0]} if step["steps"][position] == 1 else set()
-    if step.kind == "transpose" and step["perm"][-1] == last:
+    if step.kind == "transpose" and step["perm"][place] == place:
         return sources[0]
-    if step.kind == "reshape" and shapes[0] and shapes[0][-1] == step.shape[-1]:
+    if step.kind == "reshape" and axis == -1 and shapes[0] and shapes[0][-1] == step.shape[-1]:
         return sources[0]
     return set()

@@ -259,7 +259,7 @@ def schedule_chain(chain: Chain, target: Target) -> Function:
     schedule = Schedule(function([*arguments, out]))
     if any(has_loops(step) for step in chain.steps):
         return schedule_reduction(schedule, cycles(chain))
-    cuts = () if _write_as_words(chain) else boundaries(chain)
+    cuts = boundaries(chain, -2 if _write_as_words(chain) else -1)
     return schedule_elements(schedule, cuts, _lanes(chain, target), parallel=cycles(chain) >= PARALLEL_CYCLES)
 
 

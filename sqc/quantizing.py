@@ -23,10 +23,11 @@ from sqc.passes.choose_parameters import choose_parameters
 from sqc.passes.equalize import Equalize
 from sqc.passes.quantize_weights import RoundedLayer
 from sqc.passes.rounding import place, rounding_names
+from sqc.passes.scale_inputs import ScaleInputs
 from sqc.passes.smooth import Smooth
 from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
-from sqc.refine import channel_extremes, refine_layers, smoothing
+from sqc.refine import channel_extremes, channel_levels, refine_layers, smoothing
 
 if TYPE_CHECKING:
     import onnx
@@ -131,6 +132,11 @@ def quantize_beside_float(
         if factors:  # other ranges than those that were calibrated
             kept = calibrate(graph, [inputs], exclude=_left(graph, exclude), target=target, progress=progress)
             calibration = rescaled(calibration, kept, factors)
+    if recipe.scale_inputs:
+        levels = ScaleInputs(channel_levels(graph, calibration, ranges, exclude))
+        graph = pipeline.run((levels,), graph, notes, after=after)
+        parameters = {f"{name}.levels": Parameters(1.0, 0, 8) for name in levels.levels}
+        calibration = replace(calibration, parameters={**calibration.parameters, **parameters})
     qparams = choose_parameters(graph, calibration, ranges, exclude)
     rounded: Mapping[str, RoundedLayer] = {}
     if recipe.refines:

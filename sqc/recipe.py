@@ -11,7 +11,7 @@ from sqc.errors import CompileError
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The techniques that follow the choice of ranges. They change constants alone, not the time that a model takes.
+    """The techniques that follow the choice of ranges. They change constants, and hardly the time that a model takes.
 
     All need the inputs that a calibration keeps. ``equalize`` evens out the ranges of channels that share a scale
     (:class:`sqc.passes.equalize.Equalize`); the ranges of what it scales are then chosen from the inputs kept.
@@ -21,8 +21,11 @@ class Recipe:
     (:mod:`sqc.calibration.weight_fit`), ``round_adaptively`` chooses their levels by the error of the layer's outputs,
     rather than a weight at a time; both correct biases, too. ``reestimate_norms`` gives the outputs of layers that a
     batch normalization follows in the model the mean and the variance that they have in float; no preset has it.
+    ``scale_inputs`` scales and shifts the channels of pictures before they are rounded
+    (:class:`sqc.passes.scale_inputs.ScaleInputs`), in the kernel that rounds them.
     """
 
+    scale_inputs: bool = False
     equalize: bool = False
     smooth: bool = False
     correct_bias: bool = False
@@ -33,7 +36,7 @@ class Recipe:
     @property
     def needs_inputs(self) -> bool:
         """Whether the model is run on the calibration's inputs."""
-        return self.equalize or self.smooth or self.refines
+        return self.scale_inputs or self.equalize or self.smooth or self.refines
 
     @property
     def refines(self) -> bool:
@@ -45,7 +48,9 @@ PRESETS = MappingProxyType(
     {
         "fast": Recipe(),
         "accurate": Recipe(correct_bias=True),
-        "best": Recipe(equalize=True, smooth=True, correct_bias=True, fit_weights=True, round_adaptively=True),
+        "best": Recipe(
+            scale_inputs=True, equalize=True, smooth=True, correct_bias=True, fit_weights=True, round_adaptively=True
+        ),
     }
 )
 """Recipes by name, from the quickest to the one whose results are nearest to float."""

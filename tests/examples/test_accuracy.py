@@ -131,7 +131,6 @@ def test_a_small_model_is_measured(
     import accuracy
     import zoo
     from accuracy_tables import SECTION
-    from quantize_engine import PRESETS
     from results import Results
 
     def pictures(split: zoo.Split) -> zoo.Raw:
@@ -144,14 +143,14 @@ def test_a_small_model_is_measured(
     monkeypatch.setitem(zoo.ZOO, "digits", zoo.ZooModel("digits", pictures, zoo.unchanged))
     path = tmp_path / "results.json"
     command = ["accuracy.py", "--models", "digits", "--seconds", "0.01", "--limit", "18", "--json", str(path)]
-    for engines, options in (("onnxruntime min-max", []), ("onnxruntime min-max,sqc fast", ["--missing"])):
+    for engines, options in (("onnxruntime min-max", []), ("onnxruntime min-max,sqc best", ["--missing"])):
         before = Results(path).rows(SECTION)
         monkeypatch.setattr(sys, "argv", [*command, "--engines", engines, *options])
         accuracy.main()
         rows = Results(path).rows(SECTION)
         assert rows[: len(before)] == before
     peer, *own = rows
-    assert [row["engine"] for row in rows] == ["onnxruntime min-max", *PRESETS]
+    assert [row["engine"] for row in rows] == ["onnxruntime min-max", "sqc fast", "sqc best"]
     for found in rows:
         assert found["samples"] == 18
         assert found["agreement"] > 0.7

@@ -209,3 +209,20 @@ def test_reestimated_norms_have_the_moments_of_float() -> None:
         return float(np.abs(found.std(axis=(0, 1, 2)) / expected - 1).max())
 
     assert distance(sqc.Recipe(reestimate_norms=True)) < 0.005 < distance(sqc.Recipe(correct_bias=True))
+
+
+def test_pictures_are_brought_to_levels() -> None:
+    graph = network()
+    bytes = np.random.default_rng(5).integers(0, 256, (64, *SHAPE))
+    pictures = ((bytes / 255 - [0.5, 0.4, 0.3, 0.2]) / [0.2, 0.25, 0.3, 0.35]).astype(np.float32)
+    calibration = sqc.calibrate(graph, [pictures])
+    scaled = sqc.quantize(graph, calibration, preset=sqc.Recipe(scale_inputs=True))
+    assert [op.kind for op in scaled.ops[:4]] == ["pad", "mul", "add", "quantize"]
+    whole = rebatch(scaled, 64)
+    levels = replace(whole, outputs={"levels": whole.ops[3].result}).run({"image": pictures})["levels"]
+    np.testing.assert_array_equal(levels[:, 1:-1, 1:-1], bytes)
+    compiled = sqc.compile(graph, calibration, preset=sqc.Recipe(scale_inputs=True))
+    np.testing.assert_array_equal(compiled(pictures[:1]), scores(scaled, pictures[:1]))
+    # What users say of inputs holds.
+    ruled = sqc.quantize(graph, calibration, preset=sqc.Recipe(scale_inputs=True), ranges="minmax")
+    assert ruled.ops[0].kind == "quantize"
