@@ -28,6 +28,7 @@ from sqc.passes.quantize_dynamically import QuantizeDynamically
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
 from sqc.passes.smooth import Smooth
+from sqc.passes.split_outliers import SplitOutliers
 from sqc.passes.store_weights import StoreWeights
 from sqc.passes.unfold_qparams import UnfoldQparams
 from sqc.passes.unroll_recurrent import UnrollRecurrent
@@ -120,6 +121,7 @@ PASSES: dict[str, Pass] = {
         LayoutNhwc(),
         Equalize(),
         Smooth(),
+        SplitOutliers(),
         InsertQuantization(),
         QuantizeWeights(),
         QuantizeDynamically(),
