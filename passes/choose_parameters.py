@@ -6,14 +6,14 @@ from collections.abc import Collection
 
 from sqc.calibration import Calibration
 from sqc.calibration.moving_average import moving_average
-from sqc.calibration.ranges import MOVING_AVERAGE, OUTPUT_ERROR, bounded, find_search
+from sqc.calibration.ranges import DEFAULT_SEARCH, MOVING_AVERAGE, OUTPUT_ERROR, bounded, find_search
 from sqc.calibration.settings import Ranges, Settings, check_rules
 from sqc.errors import CalibrationError
 from sqc.ir import Graph, Value
 from sqc.ir.registry import kinds
 from sqc.passes.insert_quantization import observed_values
 from sqc.passes.output_error import CANDIDATES, least_output_error
-from sqc.passes.rounding import INPUT, layer_names, place, rounding_names, useful_range
+from sqc.passes.rounding import INPUT, layer_names, normalized_sum, place, rounding_names, useful_range
 
 
 def choose_parameters(
@@ -47,11 +47,19 @@ def choose_parameters(
             choices = [_parameters(calibration, value, search, settings, bounds) for search in CANDIDATES]
             contested[value] = list(dict.fromkeys(choices))
         else:
-            parameters[value.name] = _parameters(calibration, value, settings.search, settings, bounds)
+            search = (
+                "minmax" if settings.search == DEFAULT_SEARCH and _is_normalized_sum(graph, value) else settings.search
+            )
+            parameters[value.name] = _parameters(calibration, value, search, settings, bounds)
     if contested:
         bits = {value: ranges.settings(names[value]).bits for value in contested}
         parameters.update(least_output_error(graph, contested, bits, calibration.inputs))
     return parameters
+
+
+def _is_normalized_sum(graph: Graph, value: Value) -> bool:
+    producer = graph.producer(value)
+    return producer is not None and normalized_sum(graph, producer) is not None
 
 
 def _parameters(

@@ -29,6 +29,7 @@ from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
 from sqc.passes.requantize_concat import RequantizeConcat
 from sqc.passes.scale_inputs import ScaleInputs
 from sqc.passes.smooth import Smooth
+from sqc.passes.split_outliers import SplitOutliers
 from sqc.passes.store_weights import StoreWeights
 from sqc.passes.unfold_qparams import UnfoldQparams
 from sqc.passes.unroll_recurrent import UnrollRecurrent
@@ -122,6 +123,7 @@ PASSES: dict[str, Pass] = {
         Equalize(),
         Smooth(),
         ScaleInputs(),
+        SplitOutliers(),
         InsertQuantization(),
         QuantizeWeights(),
         QuantizeDynamically(),

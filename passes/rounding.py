@@ -63,6 +63,9 @@ SELF_ROUNDING = ("softmax", "normalize")
 INPUT = "input"
 """What rules call the inputs of a model, which no op computes."""
 
+_TAILS: Mapping[str, float] = {"gelu": -4.0, "gelu_tanh": -4.0, "silu": -10.0, "mish": -10.0}
+"""Below these numbers functions that rise to zero again are within 1/510 of their depth of it: half a level at most."""
+
 _LAST = "only float ops and outputs read it"
 
 _ROUNDING = ("add", "sub", "mul", "prelu", "concat", *RECURRENT, *TABLES, *SELF_ROUNDING)
@@ -200,6 +203,8 @@ def _distinguished(graph: Graph, op: Op, placement: Placement) -> tuple[float, f
         return -math.log(2 * 255 - 1), math.log(2 * 255 - 1)
     if op.kind == "tanh" and op.result in placement.rounded:
         return -math.atanh(253 / 255), math.atanh(253 / 255)
+    if op.kind in _TAILS and op.attributes.get("alpha", 1.0) == 1.0:
+        return _TAILS[op.kind], math.inf
     if op.kind in (*MOVEMENT, "max_pool"):
         return useful_range(graph, op.result, placement)
     return -math.inf, math.inf
@@ -254,6 +259,23 @@ def normalized_sum(graph: Graph, op: Op) -> Op | None:
         return None
     sum = graph.producer(op.operands[0])
     return sum if sum is not None and sum.kind in ("add", "sub") and function_operand(graph, sum) is None else None
+
+
+def in_normalized_sum(graph: Graph, op: Op) -> bool:
+    """Whether ``op`` is a sum that a layer normalization reads (:func:`normalized_sum`), or only a part of one."""
+    if op.kind not in ("add", "sub") or function_operand(graph, op) is not None:
+        return False
+    if any(normalized_sum(graph, user) == op for user in graph.users(op.result)):
+        return True
+    user = graph.only_user(op.result)
+    while user is not None and user.kind == "reshape" and keeps_channels(user):
+        user = graph.only_user(user.result)
+    return user is not None and in_normalized_sum(graph, user)
+
+
+def keeps_channels(op: Op) -> bool:
+    """Whether the last axis of an op's result is that of its operand, by its extent."""
+    return op.operands[0].type.shape[-1:] == op.result.type.shape[-1:]
 
 
 def _shared_levels(op: Op, eight_bits: Mapping[Value, Value]) -> Value | None:
@@ -315,14 +337,14 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return "excluded by the user"
     if function_operand(graph, op) is not None:
         return ""
-    if normalized_sum(graph, op) is not None or any(
-        normalized_sum(graph, user) == op for user in graph.users(op.result)
-    ):
+    if normalized_sum(graph, op) is not None or in_normalized_sum(graph, op):
         return "rows of a normalized sum have ranges of their own"
     if prepares_input(graph, op):
         return "it prepares an input, which is float"
     if op.kind in FLOAT_ONLY:
         return FLOAT_ONLY[op.kind]
+    if op.kind == "matmul" and any(_is_finely_shared(graph, operand) for operand in op.operands):
+        return "an even share of a softmax's row is less than two levels"
     if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*activations(op), op.result)):
         return f"{op.kind} has no integer form"
     if op.kind in PARAMETRIZED and not all(map(graph.is_constant, op.operands[1:])):
@@ -334,6 +356,16 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         if not all(map(graph.is_constant, op.operands[1 : len(op.operands) - len(initial_states(op))])):
             return "its weights are no constants"
     return ""
+
+
+def _is_finely_shared(graph: Graph, value: Value) -> bool:
+    """Whether ``value`` is a softmax of rows so long that eight bits, which reach up to 1, hardly tell their shares."""
+    producer = graph.producer(value)
+    while producer is not None and producer.kind in MOVEMENT:
+        producer = graph.producer(producer.operands[0])
+    if producer is None or producer.kind != "softmax":
+        return False
+    return 2 * producer.result.type.shape[producer.integer("axis")] > 255
 
 
 def _precision(op: Op, reasons: Mapping[Value, str], eight_bits: Collection[Value]) -> str:

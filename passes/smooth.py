@@ -13,7 +13,7 @@ from sqc.calibration.smoothing import smoothing_factors
 from sqc.ir import Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
 from sqc.passes.channels import ChannelExtremes
-from sqc.passes.rounding import normalized_sum
+from sqc.passes.rounding import keeps_channels, normalized_sum
 
 ALPHA = 0.5
 
@@ -44,7 +44,7 @@ class Smooth:
                 rewriter.keep(op, [x, w, *map(rewriter.map, op.operands[2:])])
                 continue
             rewriter.keep(op)
-            if op.kind == "reshape" and op.operands[0] in smoothed and _keeps_channels(op):
+            if op.kind == "reshape" and op.operands[0] in smoothed and keeps_channels(op):
                 x, factors = smoothed[op.operands[0]]
                 again = rewriter.emit(op.kind, [x], op.attributes, name=op.result.name, source=op.source)
                 smoothed[op.result] = again, factors
@@ -60,7 +60,7 @@ class Smooth:
         """The layers to be quantized that read a value, reshaped or as it is."""
         layers: list[Op] = []
         for op in graph.users(value):
-            if op.kind == "reshape" and _keeps_channels(op):
+            if op.kind == "reshape" and keeps_channels(op):
                 layers += self._layers(graph, op.result)
             elif op.kind == "fully_connected" and op.operands[0] == value and self._is_quantized(graph, op):
                 layers.append(op)
@@ -68,10 +68,6 @@ class Smooth:
 
     def _is_quantized(self, graph: Graph, op: Op) -> bool:
         return not {op.source, op.result.name} & set(self.exclude) and all(map(graph.is_constant, op.operands[1:]))
-
-
-def _keeps_channels(op: Op) -> bool:
-    return op.operands[0].type.shape[-1] == op.result.type.shape[-1]
 
 
 def _factors(extremes: ChannelExtremes, weights: list[NDArray[np.float32]]) -> NDArray[np.float32]:

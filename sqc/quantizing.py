@@ -25,6 +25,7 @@ from sqc.passes.quantize_weights import RoundedLayer
 from sqc.passes.rounding import place, rounding_names
 from sqc.passes.scale_inputs import ScaleInputs
 from sqc.passes.smooth import Smooth
+from sqc.passes.split_outliers import SplitOutliers
 from sqc.progress import Progress
 from sqc.recipe import DEFAULT_PRESET, Preset, recipe_of
 from sqc.refine import channel_extremes, channel_levels, refine_layers, smoothing
@@ -195,7 +196,9 @@ def _smooth(
     notes: Notes,
     after: AfterPass | None,
 ) -> tuple[Graph, Calibration]:
-    """The graph with evened-out normalizations, and a calibration that has seen them; both as they are without inputs.
+    """The graph with evened-out normalizations and outliers apart, and a calibration that has seen both.
+
+    As they are without inputs.
 
     What the calibration has seen of other values stays.
     """
@@ -203,9 +206,9 @@ def _smooth(
         return graph, calibration
     channels = {name: calibration.channels(name) for name in calibration.names}
     extremes = {name: ChannelExtremes(seen.minima, seen.maxima) for name, seen in channels.items() if seen is not None}
-    smooth = Smooth(extremes, exclude)
-    changed = pipeline.run((smooth,), graph, notes, after=after)
-    if not notes.of(smooth.name):
+    passes = (Smooth(extremes, exclude), SplitOutliers(extremes, exclude))
+    changed = pipeline.run(passes, graph, notes, after=after)
+    if not any(notes.of(step.name) for step in passes):
         return graph, calibration
     inputs = _kept_inputs(changed, calibration)
     again = calibrate(changed, [inputs], exclude=_left(changed, exclude), target=target)

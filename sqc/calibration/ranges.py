@@ -18,7 +18,9 @@ from sqc.calibration.qparams import Grid
 from sqc.calibration.true_levels import l1, l2
 from sqc.errors import CalibrationError
 
-DEFAULT_SEARCH = "l2"
+DEFAULT_SEARCH = "auto"
+"""``l2``, but min-max for what a layer normalization makes of a sum: the rows that reach furthest are those that
+attention gives most weight, and so errors of theirs reach all."""
 OUTPUT_ERROR = "output"
 """Not a search in histograms: the best of some, by the error of the layers that read the tensor."""
 MOVING_AVERAGE = "moving-average"
@@ -33,6 +35,7 @@ class RangeSearch(Protocol):
 
 _SEARCHES: dict[str, RangeSearch] = {
     "minmax": minmax,
+    "auto": l2,
     "l1": l1,
     "l2": l2,
     "l1-dnnlowp": l1_dnnlowp,

@@ -51,11 +51,40 @@ def functions(*kinds: str) -> tuple[Graph, Value]:
         (("sigmoid", "clip"), -math.log(509), math.log(509)),
         (("sigmoid", "hard_swish"), -math.log(509), math.inf),
         (("sigmoid", "abs"), -math.inf, math.inf),
+        (("gelu",), -4.0, math.inf),
+        (("gelu_tanh", "silu"), -10.0, math.inf),
+        (("mish", "relu"), -10.0, math.inf),
     ],
 )
 def test_what_the_readers_tell_apart(kinds: tuple[str, ...], low: float, high: float) -> None:
     graph, total = functions(*kinds)
     assert useful_range(graph, total, place(graph)) == (low, high)
+
+
+@pytest.mark.parametrize("kind", ["gelu", "gelu_tanh", "silu", "mish"])
+def test_tails_are_within_half_a_level_of_zero(kind: str) -> None:
+    graph, total = functions(kind)
+    low, _ = useful_range(graph, total, place(graph))
+    op = next(op for op in graph.ops if op.kind == kind)
+    x = np.linspace(-40, 0, 8).astype(np.float32)
+    assert evaluate_op(op, [np.linspace(-3, 0, 1000).astype(np.float32)]).min() < -0.16
+    depth = -evaluate_op(op, [np.linspace(-3, 0, 1000).astype(np.float32)]).min()
+    assert np.abs(evaluate_op(op, [np.minimum(x, np.float32(low))])).max() <= depth / (2 * 255)
+
+
+@pytest.mark.parametrize(("search", "whole"), [("auto", True), ("minmax", True), ("l2", False)])
+def test_rows_of_a_normalized_sum_are_not_cut_off(search: str, whole: bool) -> None:
+    builder = Builder("normalized")
+    x, y = (builder.input(name, TensorType((1, 8), F32)) for name in "xy")
+    ones = builder.constant(np.ones(8, np.float32), "ones")
+    sums = builder.emit("add", [x, y], name="sum")
+    norm = builder.emit("normalize", [sums, ones, ones], {"axes": (1,), "epsilon": 1e-5}, name="norm")
+    weights = builder.constant(np.ones((4, 8), np.float32), "weights")
+    builder.outputs["z"] = builder.emit("fully_connected", [norm, weights], name="z")
+    seen = np.append(np.random.default_rng(0).uniform(-1, 1, 100_000), [-1.0, 90.0]).astype(np.float32)
+    calibration = Calibration(Statistics({"norm": TensorStatistics.of(seen)}))
+    scale, zero_point = choose_parameters(builder.finish(), calibration, Ranges(search))["norm"]
+    assert (scale * (255 - zero_point) > 89.0) == whole
 
 
 @pytest.mark.parametrize(("kind", "last"), [("sigmoid", (0, 255)), ("tanh", (1, 255))])
