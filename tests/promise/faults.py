@@ -21,12 +21,15 @@ from sqc.ir import Op, Value
 from sqc.ops.quantization import LIMITS
 from sqc.schedules import (
     _tvm,
+    affine,
     chain,
     conv2d,
     depthwise,
     epilogue,
+    epilogue_values,
     fully_connected,
     injective,
+    magnitudes,
     matmul,
     microkernel,
     recurrent,
@@ -101,7 +104,7 @@ def change_requantizes(patch: Patch, change: Callable[[str, list[int], list[int]
         structure = dataclasses.replace(structure, steps=tuple(steps))
         return structure, dataclasses.replace(values, parameters=tuple(numbers))
 
-    wrap(patch, epilogue.epilogue_of, around)
+    wrap(patch, epilogue_values.epilogue_of, around)
 
 
 def change_parameters(patch: Patch, change: Callable[[list[int]], list[int]], *lowers: Callable[..., Kernel]) -> None:
@@ -317,8 +320,17 @@ def least_weight_saturated(patch: Patch) -> None:
 
 
 @fault
+def sums_started_one_off(patch: Patch) -> None:
+    def around(original: Callable[..., affine.Affine | None], *args: Any) -> affine.Affine | None:
+        found = original(*args)
+        return found and dataclasses.replace(found, starts=found.starts + 1)
+
+    wrap(patch, affine.fit, around)
+
+
+@fault
 def sums_taken_for_moderate(patch: Patch) -> None:
-    wrap(patch, epilogue.is_moderate, lambda original, *rest: True)
+    wrap(patch, magnitudes.is_moderate, lambda original, *rest: True)
 
 
 @fault
