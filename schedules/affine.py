@@ -66,6 +66,13 @@ def fit(least: np.ndarray, most: np.ndarray, levels: Levels) -> Affine | None:
     room = FIRST - 1 - (most - least)
     if not (np.isfinite(multipliers).all() and (multipliers > 0).all() and (room >= 0).all()):
         return None
+    with np.errstate(over="ignore", invalid="ignore"):  # multipliers of channels without weights may be anything
+        return _searched(least, most, room, levels, multipliers)
+
+
+def _searched(
+    least: np.ndarray, most: np.ndarray, room: np.ndarray, levels: Levels, multipliers: np.ndarray
+) -> Affine | None:
     sums = _steps(least, most, levels)
     wanted = levels.of(sums)
     shifts = np.full(len(least), -1, np.int64)

@@ -284,19 +284,18 @@ def bias_dropped(patch: Patch) -> None:
 
 @fault
 def multiplier_of_the_next_channel(patch: Patch) -> None:
-    def pack(values: EpilogueConstants, constants: Mapping[Value, np.ndarray]) -> Arrays:
-        return [np.roll(constants[value], 1) if value.type.rank else constants[value] for value in values.constants]
+    def pack(original: Callable[..., Arrays], *args: Any) -> Arrays:
+        return [np.roll(array, 1) for array in original(*args)]
 
-    patch.setattr(EpilogueConstants, "pack", pack)
+    wrap_attribute(patch, EpilogueConstants, "pack", pack)
 
 
 @fault
 def table_indexed_by_signed_bytes(patch: Patch) -> None:
-    def pack(values: EpilogueConstants, constants: Mapping[Value, np.ndarray]) -> Arrays:
-        arrays = [constants[value] for value in values.constants]
-        return [np.ascontiguousarray(np.roll(array, 128) if array.dtype == np.uint8 else array) for array in arrays]
+    def pack(original: Callable[..., Arrays], *args: Any) -> Arrays:
+        return [np.roll(array, 128) if array.dtype == np.uint8 else array for array in original(*args)]
 
-    patch.setattr(EpilogueConstants, "pack", pack)
+    wrap_attribute(patch, EpilogueConstants, "pack", pack)
 
 
 @fault

@@ -37,7 +37,7 @@ CAUGHT_BY = {
     "table_halves_exchanged": 24,
     "weights_swapped_in_the_tail_of_their_depth": 24,
     "least_weight_saturated": 3,
-    "sums_started_one_off": 24,
+    "sums_started_one_off": 35,
     "sums_taken_for_moderate": 62,
     "packs_left_in_the_order_of_registers": 35,
     "shared_rows_without_their_shift": 274,

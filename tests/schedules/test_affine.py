@@ -51,6 +51,10 @@ def test_multipliers_that_no_level_rises_with(multiplier: float) -> None:
     assert fit(np.array([0]), np.array([10]), Levels(np.array([multiplier], np.float32), 0, 255)) is None
 
 
+def test_a_channel_without_weights_may_have_any_multiplier() -> None:
+    fit(np.array([0]), np.array([0]), Levels(np.array([3e38], np.float32), 0, 255))
+
+
 def test_sums_that_no_float_holds() -> None:
     levels = Levels(np.array([2**-13], np.float32), 0, 255)
     assert fit(np.array([-1]), np.array([FIRST - 2]), levels) is not None
