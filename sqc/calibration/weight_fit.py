@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sqc.calibration.input_moments import MomentSums
+
 Floats = NDArray[np.float64]
 
 FOLDS = 2
@@ -29,31 +31,40 @@ LEAST_GAIN = 0.1
 class WeightFit:
     """Sums over rows of a layer's inputs and of its outputs' errors, in float64, for each of `FOLDS` parts of samples.
 
-    A dense layer of N outputs and K inputs is one group; a depthwise convolution has a group for each channel.
+    A dense layer of N outputs and K inputs is one group; a depthwise convolution has a group for each channel. Without
+    `products` there is no telling but the mean of the inputs.
     """
 
-    def __init__(self, groups: int, outputs: int, columns: int) -> None:
-        self._counts = np.zeros(FOLDS)
-        self._inputs = np.zeros((FOLDS, groups, columns))
+    def __init__(self, groups: int, outputs: int, columns: int, *, products: bool = True) -> None:
+        self._products = products
+        self._inputs: list[MomentSums] = []
         self._errors = np.zeros((FOLDS, groups, outputs))
         self._squares = np.zeros((FOLDS, groups, outputs))
-        self._products = np.zeros((FOLDS, groups, columns, columns))
         self._crossed = np.zeros((FOLDS, groups, outputs, columns))
 
-    def add(self, sample: int, inputs: Floats, errors: Floats) -> None:
+    def add(self, sample: int, inputs: NDArray[np.float32], errors: Floats | None = None) -> None:
         """Count rows of sample number `sample`: inputs [G, R, K], and the errors [G, R, N] of their outputs."""
+        if not self._inputs:
+            origin = inputs.mean(axis=1, dtype=np.float64)
+            self._inputs = [MomentSums(origin, products=self._products) for _ in range(FOLDS)]
         fold = sample % FOLDS
-        self._counts[fold] += inputs.shape[1]
-        self._inputs[fold] += inputs.sum(axis=1)
-        self._errors[fold] += errors.sum(axis=1)
-        self._squares[fold] += np.square(errors).sum(axis=1)
-        self._products[fold] += inputs.swapaxes(1, 2) @ inputs
-        self._crossed[fold] += errors.swapaxes(1, 2) @ inputs
+        x = self._inputs[fold].add(inputs[None])
+        if errors is not None:
+            self._errors[fold] += errors.sum(axis=1)
+            self._squares[fold] += np.square(errors).sum(axis=1)
+            self._crossed[fold] += errors.swapaxes(1, 2) @ x
+
+    def inputs(self, folds: Sequence[int] = range(FOLDS)) -> MomentSums:
+        """The sums of the inputs, of all samples or some of the parts."""
+        first, *others = (self._inputs[fold] for fold in folds)
+        for other in others:
+            first = first + other
+        return first
 
     def change(self) -> Floats:
         """What to add to the weights, [G, N, K]; zeros where no penalty gains much on samples not fitted to."""
         nothing = np.zeros(self._crossed.shape[1:])
-        if not self._counts.all():
+        if not all(sums.rows for sums in self._inputs):
             return nothing
         gains = np.zeros(len(PENALTIES))
         for fold in range(FOLDS):
@@ -69,21 +80,15 @@ class WeightFit:
 
     def _variance(self, fold: int) -> float:
         """Of the errors in a part of the samples, over all outputs."""
-        count = self._counts[fold]
-        return float(np.sum(self._squares[fold] / count - np.square(self._errors[fold] / count)))
-
-    @property
-    def covariance(self) -> Floats:
-        """That of the inputs of all samples, [G, K, K], as it is."""
-        return self._moments(range(FOLDS))[0]
+        rows = self._inputs[fold].rows
+        return float(np.sum(self._squares[fold] / rows - np.square(self._errors[fold] / rows)))
 
     def _moments(self, folds: Sequence[int]) -> tuple[Floats, Floats]:
         """The covariances of the inputs, and of the errors with them."""
-        index = list(folds)
-        count = self._counts[index].sum()
-        x, e = self._inputs[index].sum(axis=0) / count, self._errors[index].sum(axis=0) / count
-        covariance = self._products[index].sum(axis=0) / count - x[:, :, None] * x[:, None, :]
-        return covariance, self._crossed[index].sum(axis=0) / count - e[:, :, None] * x[:, None, :]
+        sums, index = self.inputs(folds), list(folds)
+        e = self._errors[index].sum(axis=0) / sums.rows
+        crossed = self._crossed[index].sum(axis=0) / sums.rows
+        return sums.covariance, crossed - e[:, :, None] * sums.offset[:, None, :]
 
 
 def _ridge(covariance: Floats, crossed: Floats, penalty: float) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqc.calibration.adaptive_rounding import AdaptiveRounding, damped, round_to_nearest
-from sqc.calibration.input_moments import InputMoments, MomentSums
+from sqc.calibration.input_moments import MomentSums
 from sqc.calibration.settings import Ranges, WeightSettings
 from sqc.calibration.weight_fit import Floats, WeightFit
 from sqc.calibration.weights import fits_accumulator, largest_level
@@ -76,12 +76,12 @@ def refine_layers(
                 (taken.inputs(tensors[_X], batch), wanted.rows(i, batch) if compares else None)
                 for batch, tensors in enumerate(replay.step(i))
             )
-            moments, fit = _observe(weights, seen)
+            fit = _observe(weights, seen, products=compares or recipe.round_adaptively)
             fitted = weights + fit.change() if recipe.fit_weights else weights
-            layer = _refine(marked, op, fitted, moments, wanted.means[i], weight_settings(op, ranges), recipe)
+            layer = _refine(marked, op, fitted, fit.inputs(), wanted.means[i], weight_settings(op, ranges), recipe)
             if recipe.reestimate_norms and op.result.name in normalized:
                 scale = _levels(marked, op).type.scale
-                layer = _renormalized(layer, fit.covariance, moments, wanted.means[i], wanted.variances[i], scale)
+                layer = _renormalized(layer, fit.inputs(), wanted.means[i], wanted.variances[i], scale)
             chosen[op.result.name] = layer
             if progress:
                 progress(i + 1, len(layers), "refining layers")
@@ -89,28 +89,26 @@ def refine_layers(
 
 
 def _observe(
-    weights: Floats, seen: Iterable[tuple[NDArray[np.float32], NDArray[np.float32] | None]]
-) -> tuple[InputMoments, WeightFit]:
-    """The moments of a layer's inputs, and how other weights than ``weights`` [G, N, K] would do.
+    weights: Floats, seen: Iterable[tuple[NDArray[np.float32], NDArray[np.float32] | None]], *, products: bool
+) -> WeightFit:
+    """What a layer's inputs are, and how other weights than ``weights`` [G, N, K] would do.
 
     ``seen`` are inputs [1, G, R, K] of the quantized layer with outputs [R, G N] of the float one, a sample at a time;
-    without outputs there is no telling about weights.
+    without outputs there is no telling about weights, and without ``products`` but the mean of the inputs.
     """
-    sums = MomentSums(weights.shape[0], weights.shape[2])
-    fit = WeightFit(*weights.shape)
+    fit = WeightFit(*weights.shape, products=products)
     for sample, (inputs, outputs) in enumerate(seen):
-        sums.add(inputs)
+        x, errors = inputs[0], None
         if outputs is not None:
-            x = inputs[0].astype(np.float64)
             y = outputs.reshape(len(outputs), len(weights), -1).swapaxes(0, 1)
-            fit.add(sample, x, y - x @ weights.swapaxes(1, 2))
-    return sums.moments(), fit
+            errors = y - x.astype(np.float64) @ weights.swapaxes(1, 2)
+        fit.add(sample, x, errors)
+    return fit
 
 
 def _renormalized(
     layer: RoundedLayer,
-    covariance: Floats,
-    moments: InputMoments,
+    inputs: MomentSums,
     mean: Floats,
     variance: Floats,
     input_scale: float,
@@ -119,13 +117,14 @@ def _renormalized(
 
     Scales move by a tenth at most, for larger differences are no matter of rounding.
     """
+    covariance = inputs.covariance
     levels = np.asarray(layer.levels, np.float64).reshape(len(covariance), -1, covariance.shape[-1])
     scales = np.asarray(layer.scales, np.float64)
     found = np.einsum("gnk,gnk->gn", levels @ covariance, levels).reshape(-1) * scales**2
     known = (found > 0) & (variance > 0)
     factors = np.sqrt(np.where(known, variance, 1.0) / np.where(known, found, 1.0))
     changed = (scales * np.clip(factors, 0.9, 1.1)).astype(np.float32).astype(np.float64)
-    bias = mean - changed * np.einsum("gnk,gk->gn", levels, moments.mean).reshape(-1)
+    bias = mean - changed * np.einsum("gnk,gk->gn", levels, inputs.mean).reshape(-1)
     fits = fits_accumulator(levels.reshape(len(mean), -1), changed, bias, input_scale)
     return RoundedLayer(
         layer.levels,
@@ -144,7 +143,7 @@ def _refine(
     graph: Graph,
     op: Op,
     weights: Floats,
-    moments: InputMoments,
+    inputs: MomentSums,
     mean: Floats,
     settings: WeightSettings,
     recipe: Recipe,
@@ -158,11 +157,11 @@ def _refine(
     nearest = round_to_nearest(weights, scales, limit)
     levels, fitted = nearest, scales
     if recipe.round_adaptively:
-        rounding = AdaptiveRounding(weights, damped(moments.covariance), limit)
+        rounding = AdaptiveRounding(weights, damped(inputs.shrunk_covariance), limit)
         # Eight bits leave too little to gain by other scales: on data not seen before they lose (measured).
         fits_scales = settings.bits < 8 and settings.sharing == "channel" and not settings.power_of_two
         levels, fitted = rounding.levels_and_scales(scales) if fits_scales else (rounding.levels(scales), scales)
-    corrected = mean - np.einsum("gn,gnk,gk->gn", fitted, levels, moments.mean).reshape(-1)
+    corrected = mean - np.einsum("gn,gnk,gk->gn", fitted, levels, inputs.mean).reshape(-1)
     # Where the accumulator could pass 32 bits, all stays as the scales allow for.
     input_scale = _levels(graph, op).type.scale
     fits = fits_accumulator(levels.reshape(outputs, -1), fitted.reshape(-1), corrected, input_scale)

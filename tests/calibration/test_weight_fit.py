@@ -73,5 +73,5 @@ def test_inputs_that_never_vary_change_nothing() -> None:
 
 def test_the_covariance_is_that_of_all_rows() -> None:
     fit, inputs, _ = fitted(noise=0.1)
-    for found, rows in zip(fit.covariance, inputs, strict=True):
+    for found, rows in zip(fit.inputs().covariance, inputs, strict=True):
         np.testing.assert_allclose(found, np.cov(rows.T, ddof=0), rtol=1e-9, atol=1e-9)
