@@ -223,6 +223,8 @@ def test_pictures_are_brought_to_levels() -> None:
     np.testing.assert_array_equal(levels[:, 1:-1, 1:-1], bytes)
     compiled = sqc.compile(graph, calibration, preset=sqc.Recipe(scale_inputs=True))
     np.testing.assert_array_equal(compiled(pictures[:1]), scores(scaled, pictures[:1]))
+    again = sqc.quantize(sqc.import_onnx(sqc.export_qdq(scaled)))
+    np.testing.assert_array_equal(scores(again, pictures), scores(scaled, pictures))
     # What users say of inputs holds.
     ruled = sqc.quantize(graph, calibration, preset=sqc.Recipe(scale_inputs=True), ranges="minmax")
     assert ruled.ops[0].kind == "quantize"
