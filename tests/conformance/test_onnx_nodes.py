@@ -82,7 +82,7 @@ FUNCTIONS = (
 
 PARAMETRIZED = (
     "Conv", "ConvTranspose", "DepthToSpace", "Expand", "Flatten", "GRU", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
-    "Pad", "ReduceMean", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
+    "Pad", "RNN", "ReduceMean", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
 """Likewise, with weights, shapes or axes."""
 
