@@ -63,6 +63,7 @@ def test_masked_attention(choice: bool) -> None:
     quantized = sqc.quantize(graph, sqc.calibrate(graph, [feeds(seed) for seed in range(8)]))
     assert [op.kind for op in quantized.ops].count("softmax") == 1  # levels over the range of the mask would be few
     library = sqc.compile(quantized)
+    again = sqc.quantize(sqc.import_onnx(sqc.export_qdq(quantized)))
     for seed in range(20, 24):
         expected = evaluate(proto, feeds(seed))
         assert_close(graph.run(feeds(seed)), expected)
@@ -70,6 +71,7 @@ def test_masked_attention(choice: bool) -> None:
         np.testing.assert_allclose(compiled.run(feeds(seed))["y"], expected["y"], atol=0.02 * largest)
         y = library.run(feeds(seed))["y"]
         np.testing.assert_allclose(y, expected["y"], atol=0.1 * largest)
+        np.testing.assert_allclose(again.run(feeds(seed))["y"], quantized.run(feeds(seed))["y"], rtol=1e-5, atol=1e-5)
         other = feeds(seed)
         other["x"][0, -1] = 5.0
         assert np.array_equal(library.run(other)["y"][0, :-1], y[0, :-1])  # what the mask hides is not seen
