@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from sqc.ir import Graph, Op, Value
-from sqc.ops.elementwise import BINARY, UNARY
+from sqc.ops.elementwise import BINARY, COMPARISONS, UNARY
 from sqc.ops.products import permutation
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.axis_order import (
@@ -354,6 +354,8 @@ WINDOWED = ("conv2d", "qconv2d", "max_pool", "average_pool")
 _KEEP_ORDER = (
     *UNARY,
     *BINARY,
+    *COMPARISONS,
+    "where",
     "quantize",
     "dequantize",
     "lookup",
@@ -373,7 +375,7 @@ _Handler: TypeAlias = Callable[[_Layout, Op], bool]
 _HANDLERS: Mapping[str, _Handler] = {
     **{kind: _windowed for kind in WINDOWED},
     **{kind: _unary for kind in (*UNARY, "quantize", "dequantize", "lookup")},
-    **{kind: _binary for kind in (*BINARY, "center")},
+    **{kind: _binary for kind in (*BINARY, *COMPARISONS, "where", "center")},
     "dynamic_parameters": _dynamic_parameters,
     "dynamic_quantize": _dynamic_quantize,
     "concat": _concat,

@@ -343,6 +343,8 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         return "it prepares an input, which is float"
     if op.kind in FLOAT_ONLY:
         return FLOAT_ONLY[op.kind]
+    if _masks(graph, op) or (op.kind == "softmax" and _masks(graph, graph.producer(op.operands[0]))):
+        return "a mask takes up the range of what a softmax reads"
     if op.kind == "matmul" and any(_is_finely_shared(graph, operand) for operand in op.operands):
         return "an even share of a softmax's row is less than two levels"
     if op.kind not in _QUANTIZABLE or any(value.type.dtype != "float32" for value in (*activations(op), op.result)):
@@ -356,6 +358,13 @@ def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:
         if not all(map(graph.is_constant, op.operands[1 : len(op.operands) - len(initial_states(op))])):
             return "its weights are no constants"
     return ""
+
+
+def _masks(graph: Graph, op: Op | None) -> bool:
+    """Whether a softmax reads ``op``, a choice between numbers or the sum of two computed ones: masked, mostly."""
+    if op is None or not any(user.kind == "softmax" for user in graph.users(op.result)):
+        return False
+    return op.kind == "where" or (op.kind in ("add", "sub") and function_operand(graph, op) is None)
 
 
 def _is_finely_shared(graph: Graph, value: Value) -> bool:

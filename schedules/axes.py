@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sqc.ops.elementwise import BINARY, UNARY
+from sqc.ops.elementwise import BINARY, COMPARISONS, UNARY
 from sqc.schedules.chain import Chain, Step
 from sqc.schedules.views import Shape
 
 ELEMENTWISE = frozenset(
-    {"copy", "quantize", "dequantize", "requantize", "center", "lookup", "qmul", "qprelu", *UNARY, *BINARY}
+    {"copy", "quantize", "dequantize", "requantize", "center", "lookup", "qmul", "qprelu", "where"}
+    | {*UNARY, *BINARY, *COMPARISONS}
 )
 """Kinds whose result at an index depends on their operands at that index, broadcast as in numpy."""
 

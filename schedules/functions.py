@@ -304,6 +304,13 @@ BINARY: dict[str, Callable[[Expr, Expr], Expr]] = {
 }
 """The kinds of ``sqc.ops.elementwise.BINARY``."""
 
+COMPARISONS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "equal": lambda a, b: tirx.EQ(a, b),
+    "greater": lambda a, b: a > b,
+    "greater_or_equal": lambda a, b: a >= b,
+}
+"""The kinds of ``sqc.ops.elementwise.COMPARISONS``, as conditions."""
+
 
 def evaluate_unary(kind: str, x: Expr, attributes: Mapping[str, float]) -> Expr:
     """The function ``kind`` of ``x``; the result cannot be contracted with what follows."""

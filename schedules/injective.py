@@ -14,7 +14,16 @@ from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, round
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import rescaled, saturated, weighted_sum
-from sqc.schedules.functions import BINARY, UNARY, bind, constant, evaluate_binary, evaluate_unary, quotient
+from sqc.schedules.functions import (
+    BINARY,
+    COMPARISONS,
+    UNARY,
+    bind,
+    constant,
+    evaluate_binary,
+    evaluate_unary,
+    quotient,
+)
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
 from sqc.schedules.views import (
@@ -164,6 +173,24 @@ def _binary(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     return View(step.shape, "float32", lambda index: evaluate_binary(step.kind, a(index), b(index)))
 
 
+def _comparison(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    a, b = (source.broadcast(step.shape) for source in sources)
+
+    def read(index: Index) -> Expr:
+        return tirx.Select(COMPARISONS[step.kind](a(index), b(index)), constant(1.0), constant(0.0))
+
+    return View(step.shape, "float32", read)
+
+
+def _where(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
+    condition, x, y = (source.broadcast(step.shape) for source in sources)
+
+    def read(index: Index) -> Expr:
+        return tirx.Select(tirx.EQ(condition(index), constant(0.0)), y(index), x(index))
+
+    return View(step.shape, "float32", read)
+
+
 def _batch_norm(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     x, *parameters = sources
     axis = step["axis"] % len(x.shape)
@@ -229,6 +256,8 @@ FORMULAS: dict[str, Formula] = {
     **CELL_FORMULAS,
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(BINARY, _binary),
+    **dict.fromkeys(COMPARISONS, _comparison),
+    "where": _where,
     **dict.fromkeys(POOLS, pool),
     **dict.fromkeys(REDUCTIONS, reduction),
 }

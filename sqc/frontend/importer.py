@@ -17,6 +17,7 @@ from sqc.frontend import (
     elementwise,
     gather,
     linear,
+    logic,
     movement,
     normalization,
     pooling,
@@ -35,8 +36,8 @@ from sqc.frontend.table import HANDLERS
 from sqc.ir import Builder, Graph, Value, rebatch
 
 FAMILIES = (
-    convolution, dynamic, elementwise, gather, linear, movement, normalization, pooling, quantization, recurrent,
-    resize, transposed,
+    convolution, dynamic, elementwise, gather, linear, logic, movement, normalization, pooling, quantization,
+    recurrent, resize, transposed,
 )  # fmt: skip
 """The modules that fill the table of handlers."""
 
@@ -146,6 +147,8 @@ class _Import:
         if self.problems:
             raise ImportFailure(self.report())
         for output in self.model.graph.output:
+            if output.type.tensor_type.elem_type == onnx.TensorProto.BOOL:
+                raise ImportFailure(f"{self.name}: the output '{output.name}' is of truth values; Cast it to a number")
             self.builder.outputs[output.name] = self.output(output.name)
         return self.builder.finish()
 

@@ -23,6 +23,8 @@ def identity(node: Node) -> Tensor:
 @handler("Cast", ignores=("saturate", "round_mode"))
 def cast(node: Node) -> Tensor:
     x, target = node.value(0), onnx.helper.tensor_dtype_to_np_dtype(node.integer("to")).name
+    if target == "bool":
+        return node.result("sub", node.constant(np.float32(1)), node.step("equal", x, _zero(node, x)))
     if target not in FLOATS:
         if target == x.type.dtype or (x.type.dtype == "uint8" and target in ("int32", "int64")):
             return x  # a wider type holds the same integers
@@ -34,6 +36,10 @@ def cast(node: Node) -> Tensor:
     if x.type.quantization != UNIT:
         raise Unsupported("it casts levels that have a scale", "DequantizeLinear")
     return node.result("dequantize", x)
+
+
+def _zero(node: Node, x: Value) -> Value:
+    return node.constant(np.zeros((), x.type.dtype), "zero")
 
 
 @handler("CastLike", ignores=("saturate", "round_mode"))
@@ -211,6 +217,12 @@ def expand(node: Node) -> Tensor:
     x, shape = node.value(0), node.known_integers(1)
     result = np.broadcast_shapes(x.type.shape, shape)
     if result == x.type.shape:
+        return x
+    if x.type.dtype != "float32":
+        x = node.step("reshape", x, shape=(1,) * (len(result) - x.type.rank) + x.type.shape)
+        for axis, (before, after) in enumerate(zip(x.type.shape, result, strict=True)):
+            if before != after:
+                x = node.step("gather", x, node.constant(np.zeros(after, np.int64)), axis=axis)
         return x
     return node.result("add", x, node.constant(np.zeros(result, np.float32)))
 

@@ -1,4 +1,4 @@
-"""Elementwise operators: unary functions, clip, arithmetic with broadcasting, the integer product."""
+"""Elementwise operators: unary functions, clip, arithmetic and comparisons with broadcasting, the integer product."""
 
 from __future__ import annotations
 
@@ -94,6 +94,13 @@ BINARY: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "prelu": lambda x, slope: np.where(x >= 0, x, slope * x),
 }
 
+COMPARISONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "equal": np.equal,
+    "greater": np.greater,
+    "greater_or_equal": np.greater_equal,
+}
+"""Their results are float32: 1 where it is so, else 0."""
+
 
 def _infer_unary(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
     require_dtype(types[0], "float32")
@@ -115,7 +122,20 @@ def _infer_binary(types: Sequence[TensorType], attributes: Mapping[str, Any]) ->
 def _binary_reference(
     function: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Callable[[Op, Sequence[np.ndarray]], np.ndarray]:
-    return lambda op, arrays: function(arrays[0], arrays[1])
+    return lambda op, arrays: function(arrays[0], arrays[1]).astype(np.float32, copy=False)
+
+
+def _infer_comparison(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
+    require_dtype(types[0], "float32", "int32", "int64")
+    require_dtype(types[1], types[0].dtype)
+    return TensorType(broadcast(types[0].shape, types[1].shape), "float32")
+
+
+def _infer_where(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
+    for type in types:
+        require_dtype(type, "float32")
+    condition, x, y = (type.shape for type in types)
+    return TensorType(broadcast(condition, broadcast(x, y)), "float32")
 
 
 def _infer_qmul(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
@@ -154,5 +174,8 @@ for _kind, (_attributes, _function) in UNARY.items():
     define(_kind, arity=1, attributes=_attributes, infer=_infer_unary, reference=_unary_reference(_function))
 for _kind, _operation in BINARY.items():
     define(_kind, arity=2, infer=_infer_binary, reference=_binary_reference(_operation))
+for _kind, _operation in COMPARISONS.items():
+    define(_kind, arity=2, infer=_infer_comparison, reference=_binary_reference(_operation))
+define("where", arity=3, infer=_infer_where, reference=lambda op, arrays: np.where(arrays[0] != 0, *arrays[1:]))
 define("qprelu", arity=3, attributes=ROUNDED, infer=_infer_qprelu, reference=_qprelu)
 define("qmul", arity=2, infer=_infer_qmul, reference=_qmul)

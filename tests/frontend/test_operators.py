@@ -342,8 +342,15 @@ def test_all_operators_have_a_case() -> None:
     tested = {case.op_type for case in ALL}
     rounding = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"}  # in tests/qdq, tests/conformance
     dynamic = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"}  # in tests/conformance
-    recurrent = {"LSTM", "GRU"}  # in tests/recurrent
-    assert HANDLERS.keys() - tested == {"CastLike", *rounding, *dynamic, *recurrent}
+    recurrent = {"LSTM", "GRU", "RNN"}  # in tests/recurrent
+    logic = {handled for handled, handler in HANDLERS.items() if handler.function.__module__.endswith(".logic")}
+    assert HANDLERS.keys() - tested == {
+        "CastLike",
+        *rounding,
+        *dynamic,
+        *recurrent,
+        *logic,
+    }  # tests/frontend/test_logic
 
 
 @pytest.mark.parametrize("op_type", HANDLERS)

@@ -1,4 +1,4 @@
-"""ONNX models of one LSTM or GRU."""
+"""ONNX models of one LSTM, GRU or RNN."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import onnx
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-GATES = {"LSTM": 4, "GRU": 3}
-OUTPUTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h")}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+OUTPUTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h"), "RNN": ("Y", "Y_h")}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer over ``steps`` steps of ``batch`` samples; ``states`` tells whether initial ones are inputs."""
+    """A layer over ``steps`` steps of ``batch`` samples; ``states`` tells whether initial ones are inputs.
+
+    ``lengths`` holds a number of steps for each sample; all have ``steps`` without it.
+    """
 
     kind: str
     steps: int = 4
@@ -26,10 +29,15 @@ class Layer:
     before: bool = False
     states: bool = False
     seed: int = 0
+    lengths: tuple[int, ...] = ()
 
     @property
     def directions(self) -> int:
         return 2 if self.direction == "bidirectional" else 1
+
+    @property
+    def initial(self) -> list[str]:
+        return ["h", "c"] if self.kind == "LSTM" else ["h"]
 
     def model(self, outputs: tuple[str, ...] = (), **attributes: object) -> onnx.ModelProto:
         """The model with all or some outputs, and further attributes of the node."""
@@ -45,9 +53,12 @@ class Layer:
             "B": rng.uniform(-0.5, 0.5, (count, 2 * gates * width)).astype(np.float32),
         }
         names, inputs = ["x", "W", "R", "B"], {"x": [self.steps, self.batch, self.features]}
+        if self.lengths:
+            constants["lengths"] = np.array(self.lengths, np.int32)
+        names.append("lengths" if self.lengths else "")
         if self.states:
-            states = ["h", "c"][: gates - 2]
-            names += ["", *states]
+            states = self.initial
+            names += states
             inputs.update({name: [count, self.batch, width] for name in states})
         if self.kind == "GRU":
             attributes["linear_before_reset"] = int(self.before)
@@ -69,13 +80,13 @@ class Layer:
         rng = np.random.default_rng(seed)
         shapes = {"x": (self.steps, self.batch, self.features)}
         if self.states:
-            shapes.update(dict.fromkeys(["h", "c"][: GATES[self.kind] - 2], (self.directions, self.batch, self.width)))
+            shapes.update(dict.fromkeys(self.initial, (self.directions, self.batch, self.width)))
         return {name: rng.uniform(-0.9, 0.9, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 LAYERS = st.builds(
     Layer,
-    kind=st.sampled_from(["LSTM", "GRU"]),
+    kind=st.sampled_from(["LSTM", "GRU", "RNN"]),
     steps=st.integers(1, 4),
     batch=st.integers(1, 3),
     features=st.integers(1, 9),

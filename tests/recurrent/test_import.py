@@ -1,4 +1,4 @@
-"""LSTM and GRU in float: beside onnx's evaluator, ONNX Runtime, and the package's own node tests."""
+"""LSTM, GRU and RNN in float: beside onnx's evaluator, ONNX Runtime, and the package's own node tests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def node_tests() -> dict[str, object]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = load_model_tests(kind="node")
-    return {case.name: case for case in found if case.model.graph.node[0].op_type in ("LSTM", "GRU")}
+    return {case.name: case for case in found if case.model.graph.node[0].op_type in ("LSTM", "GRU", "RNN")}
 
 
 @pytest.mark.parametrize(("name", "case"), node_tests().items(), ids=list(node_tests()))
@@ -77,14 +77,26 @@ def test_what_is_not_supported(layer: Layer, attributes: dict[str, object], mess
         sqc.import_onnx(layer.model(**attributes))
 
 
-def test_lengths_of_sequences() -> None:
-    layer = Layer("GRU")
-    for lengths, fits in (([4, 4], True), ([4, 3], False)):
-        model = layer.model()
-        model.graph.node[0].input.append("lengths")
-        model.graph.initializer.append(numpy_helper.from_array(np.array(lengths, np.int32), "lengths"))
-        if fits:
-            sqc.import_onnx(model)
-        else:
-            with pytest.raises(ImportFailure, match="sequence_lens"):
-                sqc.import_onnx(model)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("lengths", "states"), [((3, 3, 3), False), ((2, 4, 2), True), ((4, 1, 3), False)])
+def test_lengths_of_sequences(kind: str, direction: str, lengths: tuple[int, ...], states: bool) -> None:
+    layer = Layer(kind, batch=3, direction=direction, states=states, lengths=lengths)
+    proto, feeds = layer.model(), layer.feeds(1)
+    expected = onnxruntime_oracle()(proto, feeds)
+    assert_close(sqc.import_onnx(proto).run(feeds), expected)
+
+
+@pytest.mark.parametrize("lengths", [(4, 5), (0, 4), (4,)])
+def test_lengths_that_do_not_fit(lengths: tuple[int, ...]) -> None:
+    with pytest.raises(ImportFailure, match="sequence_lens"):
+        sqc.import_onnx(Layer("GRU", lengths=lengths).model())
+
+
+def test_functions_of_an_rnn() -> None:
+    for names in (["Relu", "Sigmoid"], ["Tanh", "Relu"]):
+        layer = Layer("RNN", direction="bidirectional")
+        proto, feeds = layer.model(activations=names), layer.feeds(1)
+        assert_close(sqc.import_onnx(proto).run(feeds), onnxruntime_oracle()(proto, feeds))
+    with pytest.raises(ImportFailure, match="its activations are Affine; supported: the standard ones: tanh, relu"):
+        sqc.import_onnx(Layer("RNN").model(activations=["Affine"]))

@@ -1,4 +1,4 @@
-"""Quantized LSTM and GRU: the compiled steps equal the reference bit for bit, and both stay close to float."""
+"""Quantized LSTM, GRU and RNN: the compiled steps equal the reference bit for bit, and both stay close to float."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def assert_same_bits(graph: Graph, feeds: dict[str, np.ndarray], target: str, **
 @settings(max_examples=12, deadline=None)
 def test_any_layer(layer: Layer, target: str) -> None:
     graph = quantized(layer)
-    assert {op.kind for op in graph.ops} & {"qlstm_cell", "qgru_state"}
+    cell = {"LSTM": "qlstm_cell", "GRU": "qgru_state", "RNN": "qfully_connected"}[layer.kind]
+    assert cell in {op.kind for op in graph.ops}
     assert_same_bits(graph, layer.feeds(99), target)
 
 
@@ -43,14 +44,16 @@ def test_any_layer(layer: Layer, target: str) -> None:
         Layer("GRU", states=True, width=12),
         Layer("GRU", direction="reverse", before=True, width=16),
         Layer("GRU", before=True, width=33, batch=5),
+        Layer("RNN", direction="bidirectional", width=16),
+        Layer("LSTM", direction="reverse", batch=3, lengths=(2, 4, 2)),
     ],
-    ids=["lstm", "gru", "gru_linear", "gru_linear_rows"],
+    ids=["lstm", "gru", "gru_linear", "gru_linear_rows", "rnn", "lstm_lengths"],
 )
 def test_targets(layer: Layer, target: str) -> None:
     assert_same_bits(quantized(layer), layer.feeds(99), target)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_close_to_float(kind: str) -> None:
     """No drift: states of many steps stay within a few of the 256 levels."""
     layer = Layer(kind, steps=60, width=32, features=16)
