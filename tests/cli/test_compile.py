@@ -163,7 +163,7 @@ def test_float_needs_no_calibration(sqc: Sqc, tmp_path: Path) -> None:
     [
         ((), "int8 needs one of --calibration-data"),
         (("--float", "--calibration-data", "CALIBRATION"), "--float needs none"),
-        (("--ranges", "widest"), "no range search 'widest'; did you mean minmax, l1, l2"),
+        (("--ranges", "widest"), "no range search 'widest'; did you mean minmax, auto, l1, l2"),
         (("--target", "z80"), "unknown target 'z80'"),
         (("--print-after", "polish"), "unknown passes: polish"),
         (("--calibration-data", "CALIBRATION", "--exclude", "conv9"), "cannot exclude conv9"),
