@@ -307,16 +307,17 @@ def collect(body: Any, kind: Any) -> list[Any]:
 
 def prefetch(buffer: Any, index: Any) -> Any:
     """A statement that asks for a line of a flat buffer, at an index that may lie beyond its end."""
-    address = tirx.address_of(tirx.BufferLoad(buffer, [index]))
-    read, locality, data = (tirx.const(value, "int32") for value in (0, 2, 1))
-    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
+    return _prefetch(tirx.address_of(tirx.BufferLoad(buffer, [index])))
 
 
 def prefetch_frame() -> Any:
     """A statement that asks for the frame of the function that it is in."""
-    frame = tirx.call_llvm_pure_intrin("handle", "llvm.frameaddress", tirx.const(0, "int32"))
+    return _prefetch(tirx.call_llvm_pure_intrin("handle", "llvm.frameaddress", tirx.const(0, "int32")))
+
+
+def _prefetch(address: Any) -> Any:
     read, locality, data = (tirx.const(value, "int32") for value in (0, 2, 1))
-    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", frame, read, locality, data))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
 
 
 def same(a: Any, b: Any) -> bool:

@@ -118,9 +118,8 @@ def _steps(least: np.ndarray, most: np.ndarray, levels: Levels) -> np.ndarray:
 
 def _agrees(starts: np.ndarray, sums: np.ndarray, wanted: np.ndarray, levels: Levels) -> np.ndarray:
     """Whether the sums of each channel get the levels ``wanted``, computed as kernels do."""
-    multipliers = levels.multipliers[:, None].astype(np.longdouble)
-    offsets = _offsets(starts, levels.multipliers.astype(np.float64))
-    # 64 bits hold the product and the sum exactly, so this rounds once, to 24 bits.
-    total = (sums + starts[:, None]).astype(np.longdouble) * multipliers + offsets[:, None]
+    multipliers = levels.multipliers.astype(np.float64)
+    # Products and offsets are multiples of one number, 2**50 times that at most: float64 is exact, float32 rounds once.
+    total = (sums + starts[:, None]) * multipliers[:, None] + _offsets(starts, multipliers)[:, None]
     agrees: np.ndarray = (levels.rounded(total.astype(np.float32)) == wanted).all(axis=1)
     return agrees

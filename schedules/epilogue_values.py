@@ -52,10 +52,10 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             if value not in internal and value not in activations:
                 activations.append(value)
     accumulator = pattern.anchor.result if anchored else None
-    sums = largest_sums(pattern) if anchored else 0.0
+    known_sums = sum_limits(pattern) if anchored else None
     numbers = {pattern.anchor.result: 0} if anchored else {}
     numbers.update({value: 1 + i for i, value in enumerate(activations)})
-    affine = fitted(pattern, ops) if anchored else None
+    affine = fitted(pattern, ops, *known_sums) if known_sums else None
     steps: list[Step] = []
     constants: list[Value] = []
     parameters: list[int] = []
@@ -78,7 +78,10 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
             dtype, z = op.string("dtype"), op.integer("zero_point")
             limits = op.integer("lo"), op.integer("hi")
             known = [pattern.constants.get(pattern.operand[value]) for value in others]
-            moderate = is_moderate([sums if value == accumulator else largest(value) for value in terms], known)
+            magnitudes = [
+                largest_sums(known_sums) if known_sums and value == accumulator else largest(value) for value in terms
+            ]
+            moderate = is_moderate(magnitudes, known)
             step = Requantize(sources, dtype, moderate, full=limits == LIMITS[dtype], centered=z == 0)
             if affine and accumulator in terms:
                 channels = affine.multipliers.shape
@@ -97,21 +100,23 @@ def epilogue_of(pattern: Pattern, *, anchored: bool = True) -> tuple[Epilogue, E
     return structure, EpilogueConstants(outer, tuple(constants), tuple(parameters), affine)
 
 
-def fitted(pattern: Pattern, ops: Sequence[Op]) -> Affine | None:
-    """What multiplies the accumulators by one FMA; None if they aren't requantized alone, or it wouldn't be exact."""
+def fitted(pattern: Pattern, ops: Sequence[Op], least: np.ndarray, most: np.ndarray) -> Affine | None:
+    """What multiplies the accumulators, from ``least`` to ``most`` of each channel, by one FMA.
+
+    None if they aren't requantized alone, or it wouldn't be exact.
+    """
     readers = [op for op in ops if pattern.anchor.result in op.operands]
     if len(readers) != 1 or readers[0] is not ops[0] or ops[0].kind != "requantize" or len(ops[0].operands) != 2:
         return None
-    limits = sum_limits(pattern)
     multiplier = pattern.constants.get(pattern.operand[ops[0].operands[1]])
     weights = pattern.anchor.operands[1].type.shape
-    if limits is None or multiplier is None or multiplier.ndim > 1 or math.prod(weights[1:]) > MOST_PRODUCTS:
+    if multiplier is None or multiplier.ndim > 1 or math.prod(weights[1:]) > MOST_PRODUCTS:
         return None
-    if not is_moderate([largest_sums(pattern)], [multiplier]):
+    if not is_moderate([largest_sums((least, most))], [multiplier]):
         return None
     z = ops[0].integer("zero_point")
     ends = (ops[0].integer(name) - z for name in ("lo", "hi"))
-    return fit(*limits, Levels(np.broadcast_to(multiplier, weights[:1]), *ends))
+    return fit(least, most, Levels(np.broadcast_to(multiplier, weights[:1]), *ends))
 
 
 def float_bits(value: int) -> int:

@@ -32,11 +32,8 @@ def largest(value: Value) -> float:
     return float(most - least)
 
 
-def largest_sums(pattern: Pattern) -> Magnitude:
-    """The largest magnitudes of the anchor's accumulators: of each channel, where weights and biases are known."""
-    limits = sum_limits(pattern)
-    if limits is None:
-        return largest(pattern.anchor.result)
+def largest_sums(limits: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The largest magnitudes of accumulators, of each channel, between their :func:`sum_limits`."""
     largest_of_each: np.ndarray = np.maximum(-limits[0], limits[1])
     return largest_of_each
 

@@ -159,18 +159,12 @@ OPERATORS: Mapping[str, Operator] = {
                 for dtype in ("int8", "int16", "uint8", "uint16", "uint32", "uint64")
             },
         )
-        for operator, case in (("Greater", "greater"), ("Less", "less"))
-    },
-    **{
-        operator: Operator(
-            tolerance=1e-5,
-            first_parameter=9,
-            excluded={
-                f"test_{case}_{dtype}*": NO_SERVER_TYPE
-                for dtype in ("int8", "int16", "uint8", "uint16", "uint32", "uint64")
-            },
+        for operator, case in (
+            ("Greater", "greater"),
+            ("Less", "less"),
+            ("GreaterOrEqual", "greater_equal"),
+            ("LessOrEqual", "less_equal"),
         )
-        for operator, case in (("GreaterOrEqual", "greater_equal"), ("LessOrEqual", "less_equal"))
     },
     "Equal": Operator(
         tolerance=1e-5,
