@@ -111,8 +111,11 @@ def _steps(least: np.ndarray, most: np.ndarray, levels: Levels) -> np.ndarray:
     guess = np.clip(np.ceil((targets - 0.5) / levels.multipliers.astype(np.float64)[:, None]), first, last)
     # Products are rounded, so the first sum that reaches a level may be a neighbour.
     for _ in range(4):
+        before = guess
         guess = np.minimum(guess + (levels.of(guess) < targets), last)
         guess = np.maximum(guess - (levels.of(guess - 1) >= targets), first)
+        if (guess == before).all():
+            break
     return np.concatenate([first, last, guess, np.maximum(guess - 1, first)], axis=1)
 
 

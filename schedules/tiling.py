@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise
@@ -136,46 +137,54 @@ class Work:
 
 def ranked(work: Work, target: Target) -> list[Tile]:
     """All candidates, the least estimate first."""
-    return sorted(candidates(work, target), key=lambda tile: estimate(work, tile, target))
-
-
-def candidates(work: Work, target: Target) -> Iterator[Tile]:
-    """All tiles that the model compares."""
+    estimates: list[tuple[float, Tile]] = []
     for rows, vectors in register_tiles(target):
         if (rows > work.rows and rows > 1) or (vectors > 1 and work.group % (vectors * LANES)):
             continue
-        column_tiles = -(-work.columns // (vectors * LANES))
-        whole = round_up(work.rows, rows)
-        step = math.lcm(rows, work.unit)
-        blocks = {step * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if step * n < work.rows}
-        for block in sorted(blocks | {whole}):
-            if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
-                continue
-            yield from (Tile(rows, vectors, block, n) for n in range(1, 33) if work.divides(n, column_tiles))
+        cycles = register_tile_cycles(work, rows, vectors, target)
+        estimates += ((estimate(work, tile, cycles, target), tile) for tile in candidates(work, rows, vectors))
+    return [tile for _, tile in sorted(estimates, key=itemgetter(0))]
 
 
-def estimate(work: Work, tile: Tile, target: Target) -> float:
-    """Cycles, over one and several threads."""
-    costs, operands, product = _costs(target), len(work.epilogue.operands), work.product
+def candidates(work: Work, rows: int, vectors: int) -> Iterator[Tile]:
+    """All tiles that the model compares, of a register tile."""
+    column_tiles = -(-work.columns // (vectors * LANES))
+    parts = [n for n in range(1, 33) if work.divides(n, column_tiles)]
+    step = math.lcm(rows, work.unit)
+    blocks = {step * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if step * n < work.rows}
+    for block in sorted(blocks | {round_up(work.rows, rows)}):
+        if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
+            continue
+        yield from (Tile(rows, vectors, block, n) for n in parts)
+
+
+def register_tile_cycles(work: Work, rows: int, vectors: int, target: Target) -> float:
+    """Cycles of one register tile whose operands are close by."""
+    costs, accumulators, scattered = _costs(target), rows * vectors, work.scattered(rows)
+    per_vector = costs.epilogue[work.epilogue.lanes(vectors * LANES, target)]
+    per_vector += costs.operand * len(work.epilogue.operands) + costs.crowd * min(1.0, accumulators / 24)
+    around = costs.tile + accumulators * per_vector + (costs.address * rows if scattered else 0.0)
+    return work.steps * step_cycles(rows, vectors, target, work.product, scattered=scattered) + around
+
+
+def estimate(work: Work, tile: Tile, register_tile: float, target: Target) -> float:
+    """Cycles over one and several threads, with those of a register tile."""
+    costs, product = _costs(target), work.product
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
-    accumulators = tile.rows * tile.vectors
-    scattered = work.scattered(tile.rows)
-    per_vector = costs.epilogue[work.epilogue.lanes(tile.columns, target)] + costs.operand * operands
-    per_vector += costs.crowd * min(1.0, accumulators / 24)
-    around = costs.tile + accumulators * per_vector + (costs.address * tile.rows if scattered else 0.0)
-    cycles = column_tiles * row_tiles * (work.steps * step_cycles(tile, target, product, scattered=scattered) + around)
+    cycles = column_tiles * row_tiles * register_tile
     step_bytes = product.depth * (2 if product.widens else 1)
     panel = work.steps * tile.columns * product.weight_bytes
     if panel > FIRST_CACHE:
         cycles += column_tiles * row_tiles * panel * costs.panel
     elif column_tiles * panel > FIRST_CACHE:
         cycles += column_tiles * panel * costs.weights
-    cycles += distant_bytes(work, tile) * costs.distant
+    if costs.distant:
+        cycles += distant_bytes(work, tile) * costs.distant
     rows = tile.block * work.steps * step_bytes
     if column_tiles > 1 and max(rows, (rows + panel) / 2) > FIRST_CACHE:
         cycles += column_tiles * rows * costs.activations
-    results = tile.block * work.columns * (1 + operands)
+    results = tile.block * work.columns * (1 + len(work.epilogue.operands))
     if column_tiles > 1 and results > FIRST_CACHE:
         # A line of 64 bytes that several tiles write in part comes and goes as often.
         cycles += results * costs.results * max(1.0, 64 / tile.columns)
@@ -210,12 +219,12 @@ def spread(tasks: int, cycles: float) -> float:
     return total + sum(together) / len(together) / 2
 
 
-def step_cycles(tile: Tile, target: Target, product: Dot, *, scattered: bool) -> float:
-    """Cycles of one step of the inner loop; ``scattered`` rows need an address each."""
-    rows, vectors = tile.rows, tile.vectors
+def step_cycles(rows: int, vectors: int, target: Target, product: Dot, *, scattered: bool) -> float:
+    """Cycles of one step of a register tile's inner loop; ``scattered`` rows need an address each."""
     if product.packed:
         unpacked = replace(product, depth=product.depth // 2, packed=False)
-        return 2 * step_cycles(tile, target, unpacked, scattered=scattered) + 0.5 * vectors * LANES / product.lanes
+        cycles = step_cycles(rows, vectors, target, unpacked, scattered=scattered)
+        return 2 * cycles + 0.5 * vectors * LANES / product.lanes
     if product.saturates:
         return max(3 * rows * vectors * (LANES // product.lanes) / 3, 3.0)
     if target.isa == "avx2":

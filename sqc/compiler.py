@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ import numpy as np
 
 from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
 from sqc.codegen.build import Build, Constants, build_program
-from sqc.codegen.library import build_library
+from sqc.codegen.library import begin_runtime, build_library
 from sqc.codegen.plan import Plan
-from sqc.errors import CompileError
+from sqc.errors import CompileError, ToolchainError
 from sqc.inspection import is_quantized
 from sqc.ir import Graph, rebatch, verify
 from sqc.modes import Mode
@@ -103,6 +104,8 @@ def compile(
     from sqc.tuning.records import tuned_tiles
 
     targets = Target.parse_several(target)
+    with suppress(ToolchainError):  # which compiling alone does without
+        begin_runtime()
     notes = Notes()
     graph = _quantized(
         graph, calibration, mode, preset, ranges, exclude, Target.here(target).name, notes, after, progress

@@ -11,7 +11,7 @@ import shutil
 import string
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,9 @@ SLACK = 256
 
 _recent = Recent(32 << 20)
 """The last libraries without their descriptions: blame, for one, runs the same parts beside every graph it is given."""
+
+_runtimes: dict[tuple[str, ...], tuple[int, Future[tuple[bytes, ...]]]] = {}
+"""The runtime's objects by compiler, and the process that compiles them."""
 
 
 def build_library(plan: Plan) -> bytes:
@@ -71,9 +74,10 @@ def _link(
     (folder / "constants.bin").write_bytes(constants)
     (folder / "model.c").write_text(generated["model.c"])
     with ThreadPoolExecutor(1) as beside:
-        shared = beside.submit(lambda: [*_runtime(compiler), _checks(compiler, generated["checks.c"])])
+        runtime = begin_runtime()
+        checks = beside.submit(_checks, compiler, generated["checks.c"])
         model = compile_sources(folder, ["model.c"])
-        parts = [*shared.result(), *kernels]
+        parts = [*runtime.result(), checks.result(), *kernels]
     names = [f"part{index}.o" for index in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
         (folder / name).write_bytes(part)
@@ -81,10 +85,20 @@ def _link(
     return (folder / "model.so").read_bytes()
 
 
-@cache
-def _runtime(compiler: tuple[str, ...]) -> tuple[bytes, ...]:
-    """The objects of the runtime, which are the same in all models that one process makes with one compiler."""
-    return _objects({path.name: path.read_text() for path in sorted(SOURCES.glob("*.c"))})
+def begin_runtime() -> Future[tuple[bytes, ...]]:
+    """Compile the runtime beside what the caller does: its objects are the same in all models of one C compiler.
+
+    Raises ToolchainError if there is no C compiler; the result raises it if the compiler fails.
+    """
+    compiler = tuple(find_compiler())
+    process, objects = _runtimes.get(compiler, (0, None))
+    # A process that was forked has the results of its parent, but not the thread that makes one.
+    if objects is None or (objects.exception() if objects.done() else process != os.getpid()):
+        beside = ThreadPoolExecutor(1)
+        objects = beside.submit(_objects, {path.name: path.read_text() for path in sorted(SOURCES.glob("*.c"))})
+        beside.shutdown(wait=False)
+        _runtimes[compiler] = os.getpid(), objects
+    return objects
 
 
 @cache
