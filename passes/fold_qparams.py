@@ -486,7 +486,8 @@ class _Folder:
     def interpolate(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])
         weights = [self.graph.constants.get(value) for value in op.operands[2::2]]
-        if x is None or any(array is None for array in weights):
+        # Weights of integers have fewer bits, which shows where nothing is rounded afterwards.
+        if x is None or any(array is None for array in weights) or self.is_shown(op.result):
             return None
         levels, bits = interpolation_weights([array for array in weights if array is not None])
         tables = [self.rewriter.map(value) for value in op.operands[1:]]
@@ -494,6 +495,16 @@ class _Folder:
             self.constant(array, value.name) for array, value in zip(levels, op.operands[2::2], strict=True)
         ]
         return self.accumulators(op, "qinterpolate", [x, *tables], np.float64(x.type.scale) / 2.0**bits, op.attributes)
+
+    def is_shown(self, value: Value) -> bool:
+        """Whether an output of the graph depends on ``value`` as it is, before any rounding."""
+        unrounded, left = {value}, [value]
+        while left:
+            users = (user for user in self.graph.users(left.pop()) if user.kind != "quantize")
+            found = {result for user in users for result in user.results} - unrounded
+            unrounded |= found
+            left += found
+        return any(map(self.graph.is_output, unrounded))
 
     def softmax(self, op: Op) -> _Form | None:
         x = self.single(op.operands[0])
