@@ -62,7 +62,7 @@ class DepthwiseGroups:
         names = ("multipliers", "offsets")[: self._factors]
         factors = [te.placeholder((channels,), "float32", name=name) for name in names]
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
-        domain = (self.batch, oh, ow * self.channels) if joined > 1 else (self.batch, oh, ow, self.channels)
+        domain = (self.batch, oh, ow // joined, joined * self.channels)
         inputs = self.epilogue.inputs(domain, target)
         source = x
         if self.stages(tile, target):
@@ -98,12 +98,7 @@ class DepthwiseGroups:
             name="level",
         )
 
-        def result(*index: Expr) -> Expr:
-            *rows, at = index
-            where = index if joined == 1 else (*rows, at // channels, at % channels)
-            return inputs.after_first(level(*where), index, parameters, 1)
-
-        out = te.compute(domain, result, name="out")
+        out = te.compute(domain, lambda *index: inputs.after_first(level(*index), index, parameters, 1), name="out")
         func = function([x, *inputs.operands, w, bias, *factors, *inputs.constants[self._factors :], parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         size = window.span(tile.block, 0) * phases * self.stage_row(tile, target)
@@ -120,9 +115,13 @@ class DepthwiseGroups:
 
     def stages(self, tile: Tile, target: Target) -> bool:
         """Whether inputs are copied first: joined, padded, or followed by what the last group sees beyond the end."""
-        oh, ow = self.window.output
-        exact = oh % tile.block == ow % tile.rows == self.channels % group_channels(target) == 0
-        return self.joined(target) > 1 or self.window.pads or tile.parts > 1 or not exact
+        return self.joined(target) > 1 or self.window.pads or tile.parts > 1 or not self.is_exact(tile, target)
+
+    def is_exact(self, tile: Tile, target: Target) -> bool:
+        """Whether no tile goes beyond the last row, pixel or channel."""
+        joined, (oh, ow) = self.joined(target), self.window.output
+        beyond = oh % tile.block, ow // joined % tile.rows, joined * self.channels % group_channels(target)
+        return not any(beyond)
 
     def stage_row(self, tile: Tile, target: Target) -> int:
         """The bytes of a staged row, of all pixels that its outputs see: a part of their channels side by side."""
@@ -192,8 +191,9 @@ class DepthwiseGroups:
         task = sch.fuse(b, block, part)
         for consumer in (total, level):
             sch.reverse_compute_at(consumer, channel_tile, preserve_unit_loops=True)
-        # Results go through memory, which costs little, so that tests of whether they exist stay out of the arithmetic.
-        sch.reverse_compute_at(out, column_tile, preserve_unit_loops=True)
+        # Where some results don't exist, they go through memory, so that tests stay out of the arithmetic.
+        around = channel_tile if self.is_exact(tile, target) else column_tile
+        sch.reverse_compute_at(out, around, preserve_unit_loops=True)
         for buffer in (acc, total, level):
             sch.set_scope(buffer, 0, "local")
         *_, i, j, c = sch.get_loops(total)
@@ -201,8 +201,7 @@ class DepthwiseGroups:
         for loop in (i, j, vector):
             sch.unroll(loop)
         sch.vectorize(lanes)
-        results = self.window.output[1] * self.channels if self.joined(target) > 1 else self.channels
-        _, lanes = sch.split(sch.get_loops(out)[-1], [None, math.gcd(group, results)])
+        _, lanes = sch.split(sch.get_loops(out)[-1], [None, math.gcd(group, self.joined(target) * self.channels)])
         sch.vectorize(lanes)
         if stage:
             pixel_bytes = self.channels if self.phases(target) > 1 else None
