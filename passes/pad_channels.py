@@ -193,7 +193,7 @@ class _Padder:
         for i, value in enumerate(op.operands):
             if op.kind in _APART and i == 1:
                 operands.append(self.rewriter.map(value))
-            elif value.type.shape[-1:] != (channels,) or (i >= count and channels == 1):
+            elif value.type.shape[-1:] != (channels,) or (i >= count and channels == 1 and op.kind not in _APART):
                 operands.append(self.plain(value))
             elif i < count:
                 operands.append(self.conform(value, lanes))
