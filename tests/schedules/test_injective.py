@@ -149,6 +149,14 @@ def test_tables_of_tables(target: str) -> None:
     cases.check(case, target)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_tables_of_levels_of_floats(target: str) -> None:
+    case = Case()
+    x = case.emit("quantize", case.floats((3, 40)), scale=0.125, zero_point=9)
+    case.lookup(case.lookup(case.lookup(x)))
+    cases.check(case, target)
+
+
 def test_tables_are_read_by_permutation() -> None:
     """This cannot run everywhere, so look at the code: no byte is extracted or inserted."""
     case = Case()
