@@ -23,6 +23,7 @@ class FuseRequantize:
     """Put an op and what follows it elementwise into one ``fused`` op.
 
     requantize(qconv2d(x, w, b), M), with or without a residual term, and a lookup behind it  ->  fused
+    pad(requantize(qconv2d(x, w, b), M)) of height and width                                  ->  fused
     dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
     lookup(requantize(x, y, M, N))                                                            ->  fused
     fully_connected(x, restore_weights(w, s), b)                                              ->  fused
@@ -87,6 +88,7 @@ class FuseRequantize:
             notes.add(self, anchor, f"not fused with what follows: {obstacle}")
             return [anchor]
         chain = [user, *(_table_behind(graph, user) if user.kind == "requantize" else [])]
+        chain += _margins_behind(graph, anchor, chain[-1])
         added = ", its residual addition in the epilogue" if len(user.operands) >= 4 else ""
         notes.add(self, anchor, f"one kernel with {_listing(chain)}{added}")
         return [anchor, *chain]
@@ -103,6 +105,15 @@ def _is_injective(graph: Graph, op: Op) -> bool:
 def _table_behind(graph: Graph, op: Op) -> list[Op]:
     user = graph.only_user(op.result)
     return [user] if user is not None and user.kind == "lookup" and user.operands[0] == op.result else []
+
+
+def _margins_behind(graph: Graph, anchor: Op, op: Op) -> list[Op]:
+    """The pad of height and width of images that a convolution computes."""
+    user = graph.only_user(op.result)
+    if anchor.kind != "qconv2d" or anchor.string("layout") != "NHWC" or user is None or user.kind != "pad":
+        return []
+    pads = user.integers("pads")
+    return [] if any(pads[axis] for axis in (0, 3, 4, 7)) or op.result.type.dtype != "uint8" else [user]
 
 
 def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:

@@ -23,6 +23,7 @@ from sqc.passes.fold_qparams import FoldQparams
 from sqc.passes.fuse_requantize import FuseRequantize
 from sqc.passes.insert_quantization import InsertQuantization
 from sqc.passes.layout_nhwc import LayoutNhwc
+from sqc.passes.pad_at_producer import PadAtProducer
 from sqc.passes.pad_channels import PadChannels
 from sqc.passes.quantize_dynamically import QuantizeDynamically
 from sqc.passes.quantize_weights import QuantizeWeights, RoundedLayer
@@ -108,6 +109,7 @@ UNROLLING: tuple[Pass, ...] = (UnrollRecurrent(),)
 FUSION: tuple[Pass, ...] = (
     *UNROLLING,
     PadChannels(),
+    PadAtProducer(),
     FuseRequantize(),
 )
 """From the integer graph to the ops that become kernels."""
@@ -135,6 +137,7 @@ PASSES: dict[str, Pass] = {
         EliminatePairs(),
         UnrollRecurrent(),
         PadChannels(),
+        PadAtProducer(),
         FuseRequantize(),
         DeadCode(),
     )

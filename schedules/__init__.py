@@ -12,6 +12,7 @@ import numpy as np
 from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.schedules.kernel import Kernel, Pattern, Tunable
+from sqc.schedules.margins import Margins
 from sqc.schedules.microkernel import Tile
 from sqc.schedules.target import Target
 
@@ -46,6 +47,13 @@ def _tiles(problem: Tunable, target: Target) -> list[Tile]:
 
 def _lower(op: Op, target: Target, constants: Mapping[Value, np.ndarray]) -> Kernel:
     pattern = Pattern.of(op, constants)
+    if pattern.pad is not None:
+        kernel = _lower_pattern(op, pattern.without_pad(), target, constants)
+        return replace(kernel, result=op.result, margins=Margins.of(pattern.pad))
+    return _lower_pattern(op, pattern, target, constants)
+
+
+def _lower_pattern(op: Op, pattern: Pattern, target: Target, constants: Mapping[Value, np.ndarray]) -> Kernel:
     anchor = pattern.anchor
     if anchor.kind == "qfully_connected":
         from sqc.schedules.fully_connected import lower_fully_connected

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tvm
 import tvm_ffi
-from tvm import s_tir, te, tirx
+from tvm import s_tir, sym, te, tirx
 from tvm.s_tir import Schedule, TensorIntrin
 from tvm.script import tirx as T
 
@@ -32,6 +32,7 @@ __all__ = [
     "Tensor",
     "TensorIntrin",
     "assembly",
+    "changed_block",
     "collect",
     "compile_object",
     "fence",
@@ -42,11 +43,13 @@ __all__ = [
     "mutate",
     "prefetch",
     "prefetch_frame",
+    "region",
     "register_intrinsic",
     "rewrite_innermost",
     "rewrite_nodes",
     "rounded",
     "same",
+    "simplified",
     "start_from_terms",
     "start_sums",
     "substitute",
@@ -119,11 +122,25 @@ def start_sums(func: Function, block: str, parameter: str) -> Function:
         if node.name_hint != block:
             return mutator.default_mutate(node)
         result, index = node.init.buffer, node.init.indices
-        init = tirx.BufferStore(result, tirx.BufferLoad(start, [index[-1]]), index)
-        parts = node.iter_vars, node.reads, node.writes, node.name_hint, node.body, init
-        return s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
+        return changed_block(node, init=tirx.BufferStore(result, tirx.BufferLoad(start, [index[-1]]), index))
 
     return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
+
+
+def changed_block(node: Any, **changes: Any) -> Any:
+    """A block of a scheduled function with some of its fields changed."""
+    fields = [
+        "iter_vars",
+        "reads",
+        "writes",
+        "name_hint",
+        "body",
+        "init",
+        "alloc_buffers",
+        "match_buffers",
+        "annotations",
+    ]
+    return s_tir.SBlock(*(changes.get(field, getattr(node, field)) for field in fields))
 
 
 def hide_reads(func: Function, block: str, parameter: str) -> Function:
@@ -135,9 +152,7 @@ def hide_reads(func: Function, block: str, parameter: str) -> Function:
     def rewrite(node: Any, mutator: Any) -> Any:
         if node.name_hint != block:
             return mutator.default_mutate(node)
-        reads = [region for region in node.reads if region.source.name != parameter]
-        parts = node.iter_vars, reads, node.writes, node.name_hint, node.body, node.init
-        return s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
+        return changed_block(node, reads=[region for region in node.reads if region.source.name != parameter])
 
     return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
 
@@ -160,8 +175,7 @@ def start_from_terms(schedule: Schedule, block: str) -> None:
     body = tirx.BufferStore(total, tirx.BufferLoad(total, index) + sum(each[1:], each[0]), index)
     read = [load.source for load in collect(body, Load)]
     reads = [region for region in node.reads if any(region.source.same_as(buffer) for buffer in read)]
-    parts = node.iter_vars, reads, node.writes, node.name_hint, body, init
-    changed = s_tir.SBlock(*parts, node.alloc_buffers, node.match_buffers, node.annotations)
+    changed = changed_block(node, reads=reads, body=body, init=init)
     schedule.state.replace(schedule.get_sref(schedule.get_sblock(block)), changed, {node: changed})
 
 
@@ -260,6 +274,11 @@ def mutate(body: Any, *callbacks: tuple[Any, Callable[[Any, Any], Any]]) -> Any:
     return tvm_ffi.structural_mutate(body, callbacks)
 
 
+def region(buffer: Any) -> Any:
+    """All of a buffer, as blocks tell what they write."""
+    return tirx.BufferRegion(buffer, [tvm.ir.Range(0, extent) for extent in buffer.shape])
+
+
 def rewrite_nodes(body: Any, kind: Any, rewrite: Callable[[Any], Any]) -> Any:
     """A lowered body with every node of a kind, its parts first, replaced by what ``rewrite`` makes of it."""
 
@@ -320,6 +339,11 @@ def _prefetch(address: Any) -> Any:
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
 
 
+def simplified(value: Expr) -> Expr:
+    """An expression in its simplest form."""
+    return sym.Analyzer().simplify(value)
+
+
 def same(a: Any, b: Any) -> bool:
     """Whether two expressions, or Nones, are equal in structure."""
     return bool(tvm_ffi.structural_equal(a, b)) if a is not None and b is not None else a is b
@@ -332,6 +356,13 @@ def _shuffle_table_reads(vbmi: bool) -> Any:
         return func.with_body(shuffle_table_reads(func.body, vbmi=vbmi))
 
     return tirx.transform.prim_func_pass(apply, opt_level=0)
+
+
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
+def _vectorize_tails(func: Function, _module: Any, _context: Any) -> Function:
+    from sqc.schedules.intrinsics.tails import vectorize_tails
+
+    return func.with_body(vectorize_tails(func.body))
 
 
 @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
@@ -373,6 +404,7 @@ def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]
         plain.FlattenBuffer(),
         plain.NarrowDataType(32),
         blocks.LoopPartition(),
+        _vectorize_tails,
         plain.VectorizeLoop(True),
         plain.StorageRewrite(),
         plain.UnrollLoop(),

@@ -64,12 +64,15 @@ class DepthwiseGroups:
         parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow // joined, joined * self.channels)
         inputs = self.epilogue.inputs(domain, target)
-        source = x
-        if self.stages(tile, target):
+        source, staged = x, self.stages(tile, target)
+        if staged:
             source = self._staged(x, parameters(0), window.span(height, 0), tile, target)
 
         def activation(b: Expr, i: Expr, j: Expr, p: Expr, kx: Expr) -> Expr:
-            channel = p % part_sums // group * group + interleaved_channel(p % group, format.lanes)
+            in_group = interleaved_channel(p % group, format.lanes)
+            if not staged:
+                return source(b, i, 0, (j * joined * sx + kx * dx) * self.channels + p // group * group + in_group)
+            channel = p % part_sums // group * group + in_group
             if joined == 1:
                 return source(b, i, p // part_sums, (j * sx + kx * dx) * part + channel)
             pixel = j * joined + kx * dx // phases
@@ -102,7 +105,7 @@ class DepthwiseGroups:
         func = function([x, *inputs.operands, w, bias, *factors, *inputs.constants[self._factors :], parameters, out])
         sch = Schedule(start_sums(func, "acc", "bias"))
         size = window.span(tile.block, 0) * phases * self.stage_row(tile, target)
-        self._schedule(sch, tile, target, stage_scope(size) if self.stages(tile, target) else None)
+        self._schedule(sch, tile, target, stage_scope(size) if staged else None)
         return sch.mod["main"]
 
     def joined(self, target: Target) -> int:
@@ -114,8 +117,8 @@ class DepthwiseGroups:
         return self.window.strides[1] if self.joined(target) > 1 else 1
 
     def stages(self, tile: Tile, target: Target) -> bool:
-        """Whether inputs are copied first: joined, padded, or followed by what the last group sees beyond the end."""
-        return self.joined(target) > 1 or self.window.pads or tile.parts > 1 or not self.is_exact(tile, target)
+        """Whether inputs are copied first: sorted, padded, or followed by what the last group sees beyond the end."""
+        return self.phases(target) > 1 or self.window.pads or not self.is_exact(tile, target)
 
     def is_exact(self, tile: Tile, target: Target) -> bool:
         """Whether no tile goes beyond the last row, pixel or channel."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Function
+    from sqc.schedules.margins import Margins
     from sqc.schedules.microkernel import Tile
 
 
@@ -57,6 +58,8 @@ class Kernel:
     """From the graph's constants to the kernel's own."""
     tile: Tile | None = None
     """How a :class:`Tunable` problem is cut."""
+    margins: Margins | None = None
+    """What the ``result`` has around the images that the problem computes."""
 
     @property
     def workload(self) -> str:
@@ -66,14 +69,17 @@ class Kernel:
     @property
     def key(self) -> str:
         """Equal for kernels of equal code."""
-        return self.workload if self.tile is None else f"{self.workload} {self.tile!r}"
+        choices = (choice for choice in (self.tile, self.margins) if choice is not None)
+        return " ".join([self.workload, *map(repr, choices)])
 
     @cached_property
     def scheduled(self) -> Function:
         """The scheduled TensorIR; made when first asked for."""
         if isinstance(self.problem, Tunable):
-            return self.problem.schedule(self.target, self.tile)
-        return self.problem.schedule(self.target)
+            func = self.problem.schedule(self.target, self.tile)
+        else:
+            func = self.problem.schedule(self.target)
+        return self.margins.around(func) if self.margins else func
 
     def object(self, symbol: str) -> bytes:
         """A relocatable object that exports the kernel as ``__tvm_ffi_<symbol>``."""
@@ -103,3 +109,13 @@ class Pattern:
         body = op.body
         operand = dict(zip(body.inputs, op.operands, strict=True))
         return Pattern(body.ops[0], body.ops[1:], operand, op.result, constants)
+
+    @property
+    def pad(self) -> Op | None:
+        """The padding around the results of a convolution, if it comes last."""
+        last = self.tail[-1] if self.tail else self.anchor
+        return last if self.anchor.kind == "qconv2d" and last.kind == "pad" else None
+
+    def without_pad(self) -> Pattern:
+        """The pattern up to the op before the last."""
+        return replace(self, tail=self.tail[:-1], result=self.tail[-1].operands[0])

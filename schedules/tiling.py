@@ -389,7 +389,9 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
 
     def cycles(tile: Tile) -> float:
         tiles = tile.block // together * -(-width // tile.rows) * -(-groups // tile.parts)
-        staged = window.span(tile.block, 0) * problem.phases(target) * problem.stage_row(tile, target)
+        staged = 0
+        if problem.stages(tile, target):
+            staged = window.span(tile.block, 0) * problem.phases(target) * problem.stage_row(tile, target)
         if staged > STACK_BYTES:
             return math.inf
         per_byte = 0.03 if staged < FIRST_CACHE else 0.08

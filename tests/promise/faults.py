@@ -39,7 +39,7 @@ from sqc.schedules import (
 from sqc.schedules._tvm import te, tirx
 from sqc.schedules.epilogue import Requantize
 from sqc.schedules.epilogue_values import EpilogueConstants, float_bits
-from sqc.schedules.intrinsics import packs, tables
+from sqc.schedules.intrinsics import margins, packs, tables
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.views import View
 
@@ -373,6 +373,22 @@ def last_row_missing(patch: Patch) -> None:
         return original(dataclasses.replace(problem, rows=problem.rows - 1, epilogue=steps), *how)
 
     wrap_attribute(patch, fully_connected.MatrixProduct, "schedule", schedule)
+
+
+@fault
+def margins_of_zeros(patch: Patch) -> None:
+    def fill(original: Callable[..., Any], padded: Any, around: Any, *tasks: Any) -> Any:
+        return original(padded, dataclasses.replace(around, value=0), *tasks)
+
+    wrap(patch, margins._filled, fill)
+
+
+@fault
+def last_share_of_margins_missing(patch: Patch) -> None:
+    def fill(original: Callable[..., Any], padded: Any, around: Any, task: Any, tasks: int) -> Any:
+        return original(padded, around, task, tasks + 1)
+
+    wrap(patch, margins._filled, fill)
 
 
 @fault

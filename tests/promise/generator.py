@@ -55,6 +55,8 @@ class Generator:
             self.draw.one(makers)()
         if self.seed % 8 == 3:
             self.attend()
+        if self.seed % 8 in (4, 7):
+            self.stack()
         if self.seed % FLOAT_TURN == 0:
             kinds = tuple(reals.FLOAT_OPS)
             reals.float_op(self, kinds[self.seed // FLOAT_TURN % len(kinds)])
@@ -161,6 +163,24 @@ class Generator:
         if window := self.draw.window(x):
             channels = x.type.shape[-1]
             self.finish(*self.convolve(x, channels, channels, window, "depthwise"), "depthwise")
+
+    def stack(self) -> None:
+        """A convolution behind one that computes its input for it alone, whose channels mostly fill vectors."""
+        x, channels = self.image(), self.draw.one([self.draw.channels(), 16, 32, 64, 96])
+        window: dict[str, object] | None = {"kernel": (1, 1), "layout": "NHWC"}
+        if self.draw.chance(0.3):
+            window = self.draw.window(x, 3)
+        if window is None:
+            return
+        acc, spread = self.convolve(x, channels, 1, window, "first")
+        y = self.requantize([acc], spread, "first_u8")
+        if window := self.draw.window(y, 3):
+            pads = tuple(max(pad, self.draw.whole(0, 2)) for pad in window["pads"])  # type: ignore[attr-defined]
+            depthwise = self.draw.chance(0.5)
+            outputs, groups = (channels, channels) if depthwise else (self.draw.channels(), 1)
+            self.finish(*self.convolve(y, outputs, groups, {**window, "pads": pads}, "second"), "second")
+        else:
+            self.keep(y)
 
     def grouped(self) -> None:
         x = self.image()

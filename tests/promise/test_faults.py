@@ -43,6 +43,8 @@ CAUGHT_BY = {
     "shared_rows_without_their_shift": 274,
     "joined_taps_one_off": 16,
     "last_row_missing": 17,
+    "margins_of_zeros": 31,
+    "last_share_of_margins_missing": 12,
     "gates_of_the_next_unit": 24,
     "concat_off_by_one": 37,
     "permutation_inverted": 16,

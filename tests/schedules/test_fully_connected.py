@@ -38,6 +38,16 @@ def test_inputs_that_only_fill_up_are_left_out(target: str, depth: int, used: in
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("columns", [*range(17, 32, 2), 33, 41, 49, 57, 73])
+def test_results_end_within_a_vector(target: str, columns: int) -> None:
+    """Not a byte is written behind the last one of a row, nor behind that of all."""
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(28, 89), case.s8(columns, 89), case.bias(columns))
+    case.requantize(acc, 9000 * 89**0.5)
+    check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_accumulators(target: str) -> None:
     case = Case()
     case.emit("qfully_connected", case.u8(5, 33), case.s8(24, 33), case.bias(24))

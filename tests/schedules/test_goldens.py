@@ -41,6 +41,12 @@ def depthwise_groups(case: Case) -> Value:
     return case.requantize(acc, 10000.0)
 
 
+def margins(case: Case) -> Value:
+    acc = case.emit("qconv2d", case.u8(1, 4, 4, 16), case.s8(32, 16, 1, 1), case.bias(32), layout="NHWC")
+    y = case.requantize(acc, 10000.0)
+    return case.emit("pad", y, pads=(0, 1, 1, 0, 0, 1, 1, 0), value=9.0)
+
+
 def entry(case: Case) -> Value:
     x = case.emit("quantize", case.floats((1, 3, 6, 8)), scale=0.125, zero_point=9)
     x = case.emit("transpose", x, perm=(0, 2, 3, 1))
@@ -82,8 +88,8 @@ def float_convolution(case: Case) -> Value:
 FAMILIES: dict[str, Build] = {
     build.__name__: build
     for build in (
-        fully_connected, convolution, depthwise, depthwise_groups, entry, addition, concat, sum_pool, max_pool, mean,
-        softmax, float_convolution,
+        fully_connected, convolution, depthwise, depthwise_groups, margins, entry, addition, concat, sum_pool, max_pool,
+        mean, softmax, float_convolution,
     )
 }  # fmt: skip
 
