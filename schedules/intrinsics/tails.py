@@ -1,7 +1,7 @@
 """Vectors that end before their loop does, by vectors of powers of two instead of tests of lanes: a step of lowering.
 
 TVM makes a scalar loop of a vector loop with a test in it. LLVM then brings back vectors, with masks; and what it makes
-of a store that narrows numbers to bytes, with a mask of a single lane, writes four bytes (as of LLVM 22).
+of a store that narrows numbers to bytes, with a mask of a single lane, writes four bytes (LLVM issue 179489).
 """
 
 from __future__ import annotations
