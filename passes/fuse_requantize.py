@@ -125,6 +125,9 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
             break
         if user.kind == "gather" and any(op.kind not in MOVEMENT for op in chain):
             break  # it may read what was computed several times
+        kinds = {op.kind for op in chain}
+        if user.kind == "lookup" and "lookup" in kinds and kinds & {"quantize", "qprelu"}:
+            break  # their levels hold bindings, which may stand in the index of one read alone
         chain.append(user)
         user = graph.only_user(user.result)
     while chain and chain[-1].kind == "reshape":

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _RUN_TIME = frozenset({"scale", "zero_point", "lo", "hi", "dtype", "value"})
 
 
+_BINDING = frozenset({"quantize", "qprelu"})
+"""Kinds whose levels hold bindings, which may stand in the index of one read alone."""
+
 _ACTIVATIONS = {
     **dict.fromkeys(("lookup", "dequantize", "batch_norm", "qprelu"), 1),
     **dict.fromkeys(("qlstm_cell", "qlstm_hidden", "qgru_reset"), 3),
@@ -155,7 +158,8 @@ def lower_chain(op: Op, target: Target, known: Mapping[Value, np.ndarray]) -> Ke
 
     ``known`` holds those operands that are known already.
 
-    Raises CompileError for empty arrays, and for a body with more than one reduction.
+    Raises CompileError for empty arrays, for a body with more than one reduction, and for tables of tables behind a
+    kind whose levels hold bindings.
     """
     from sqc.schedules.axes import has_loops, merge_axes
 
@@ -164,6 +168,10 @@ def lower_chain(op: Op, target: Target, known: Mapping[Value, np.ndarray]) -> Ke
         raise CompileError(f"{op.label()} works on an empty array; no kernel computes nothing")
     if sum(has_loops(step) for step in chain.steps) > 1:
         raise CompileError(f"{op.label()} holds two reductions, but a kernel computes one; split it between them")
+
+    kinds = [step.kind for step in chain.steps]
+    if kinds.count("lookup") > 1 and not _BINDING.isdisjoint(kinds):
+        raise CompileError(f"{op.label()} looks up bound levels in tables of tables; split it between these")
 
     def pack(arrays: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         packed = [np.ascontiguousarray(arrays[value]) for value in constants]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqc.schedules._tvm import fence, fma, mutate, substitute, te, tirx
+from sqc.schedules._tvm import fence, fma, te, tirx
 
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr
@@ -47,15 +47,6 @@ def bind(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
         return body(value)
     variable = tirx.Var("t", value.ty.dtype)
     return tirx.Let(variable, value, body(variable))
-
-
-def unbound(value: Expr) -> Expr:
-    """``value`` without bindings, for indices: blocks tell what they read, and would bind the same variables again."""
-
-    def let(node: Any, mutator: Any) -> Any:
-        return mutator.mutate(substitute(node.body, {node.var: node.value}))
-
-    return mutate(value, (tirx.Let, let))
 
 
 def quotient(x: Expr, divisor: Expr, reciprocal: Expr) -> Expr:

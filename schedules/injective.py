@@ -23,7 +23,6 @@ from sqc.schedules.functions import (
     evaluate_binary,
     evaluate_unary,
     quotient,
-    unbound,
 )
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
@@ -137,7 +136,7 @@ def _center(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
 
 def _lookup(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     x, table = sources
-    return View(x.shape, "uint8", lambda index: table.read([unbound(x.read(index)).astype("int32")]))
+    return View(x.shape, "uint8", lambda index: table.read([x.read(index).astype("int32")]))
 
 
 def _qmul(step: Step, sources: Sequence[View], numbers: Numbers) -> View:

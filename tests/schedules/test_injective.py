@@ -149,14 +149,6 @@ def test_tables_of_tables(target: str) -> None:
     cases.check(case, target)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_tables_of_levels_of_floats(target: str) -> None:
-    case = Case()
-    x = case.emit("quantize", case.floats((3, 40)), scale=0.125, zero_point=9)
-    case.lookup(case.lookup(case.lookup(x)))
-    cases.check(case, target)
-
-
 def test_tables_are_read_by_permutation() -> None:
     """This cannot run everywhere, so look at the code: no byte is extracted or inserted."""
     case = Case()
@@ -215,3 +207,11 @@ def test_levels_of_numbers_next_to_ties(scale: float, dtype: str, target: str) -
     x = case.value(np.concatenate([*near, limits])[None])
     case.emit("quantize", x, scale=scale, zero_point=11, dtype=dtype)
     cases.check(case, target)
+
+
+def test_tables_of_tables_of_bound_levels_are_refused() -> None:
+    case = Case()
+    x = case.emit("quantize", case.floats((2, 40)), scale=0.125, zero_point=9)
+    case.lookup(case.lookup(x))
+    with pytest.raises(CompileError, match="tables of tables; split"):
+        lower(case.op(), Target.parse("x86-64-v3"), case.arrays)
