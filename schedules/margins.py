@@ -24,9 +24,11 @@ class Margins:
     value: int
 
     @staticmethod
-    def of(pad: Op) -> Margins:
-        """Those of a ``pad`` of images. Raises CompileError if it pads anything but height and width."""
+    def of(pad: Op) -> Margins | None:
+        """Those of a ``pad`` of images; None if it pads nothing. Raises CompileError if it pads other axes as well."""
         first, top, left, behind, *after = pad.integers("pads")
+        if not any(pad.integers("pads")):
+            return None
         if any((first, behind, after[0], after[3])):
             raise CompileError(f"{pad.label()} pads more than height and width, which no kernel does by the way")
         image = pad.operands[0].type.shape

@@ -45,3 +45,10 @@ def test_channels_have_no_margins() -> None:
     case.emit("pad", case.requantize(acc, 36000.0), pads=(0, 1, 1, 0, 0, 1, 1, 4), value=3.0)
     with pytest.raises(CompileError, match="pads more than height and width"):
         lower(case.op(), Target.parse("x86-64-v3"))
+
+
+def test_no_margins() -> None:
+    case = Case()
+    acc = case.emit("qconv2d", case.u8(1, 4, 4, 16), case.s8(16, 16, 1, 1), case.bias(16), layout="NHWC")
+    case.emit("pad", case.requantize(acc, 36000.0), pads=(0,) * 8, value=3.0)
+    assert check(case, "x86-64-v3").margins is None
