@@ -38,7 +38,7 @@ def test_inputs_that_only_fill_up_are_left_out(target: str, depth: int, used: in
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("columns", [*range(17, 32, 2), 33, 41, 49, 57, 73])
+@pytest.mark.parametrize("columns", [17, 25, 31, 33, 41, 73])
 def test_results_end_within_a_vector(target: str, columns: int) -> None:
     """Not a byte is written behind the last one of a row, nor behind that of all."""
     case = Case()

@@ -23,7 +23,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 2, 1, 0), (3, 0, 0, 1)], ids=str)
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 2, 3, 0)], ids=str)
 @pytest.mark.parametrize("image", IMAGES)
 def test_margins(image: str, pads: tuple[int, int, int, int], target: str) -> None:
     shape, outputs, (height, width), groups = IMAGES[image]
