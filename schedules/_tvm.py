@@ -23,6 +23,7 @@ from tvm.script import tirx as T
 from sqc.schedules.target import Target
 
 __all__ = [
+    "Block",
     "Call",
     "Expr",
     "Function",
@@ -33,6 +34,7 @@ __all__ = [
     "TensorIntrin",
     "assembly",
     "changed_block",
+    "changed_loop",
     "collect",
     "compile_object",
     "fence",
@@ -69,6 +71,9 @@ Function: TypeAlias = Any
 Load: type[Any] = tvm.ir.TensorLoad
 Call: type[Any] = tvm.ir.Call
 """Reads of buffers, and calls, in a lowered body."""
+
+Block: type[Any] = s_tir.SBlock
+"""A block of a scheduled function."""
 
 PANEL_BYTES = "sqc.panel_bytes"
 """The attribute of a function that tells how far the weights of the next tile lie from those of a tile."""
@@ -124,7 +129,7 @@ def start_sums(func: Function, block: str, parameter: str) -> Function:
         result, index = node.init.buffer, node.init.indices
         return changed_block(node, init=tirx.BufferStore(result, tirx.BufferLoad(start, [index[-1]]), index))
 
-    return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
+    return func.with_body(tvm_ffi.structural_mutate(func.body, (Block, rewrite)))
 
 
 def changed_block(node: Any, **changes: Any) -> Any:
@@ -140,7 +145,13 @@ def changed_block(node: Any, **changes: Any) -> Any:
         "match_buffers",
         "annotations",
     ]
-    return s_tir.SBlock(*(changes.get(field, getattr(node, field)) for field in fields))
+    return Block(*(changes.get(field, getattr(node, field)) for field in fields))
+
+
+def changed_loop(loop: Any, body: Any) -> Any:
+    """A loop with another body."""
+    parts = loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding
+    return tirx.stmt.For(*parts, loop.annotations, loop.step)
 
 
 def hide_reads(func: Function, block: str, parameter: str) -> Function:
@@ -154,7 +165,7 @@ def hide_reads(func: Function, block: str, parameter: str) -> Function:
             return mutator.default_mutate(node)
         return changed_block(node, reads=[region for region in node.reads if region.source.name != parameter])
 
-    return func.with_body(tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, rewrite)))
+    return func.with_body(tvm_ffi.structural_mutate(func.body, (Block, rewrite)))
 
 
 def start_from_terms(schedule: Schedule, block: str) -> None:
@@ -300,8 +311,7 @@ def rewrite_innermost(body: Any, rewrite: Callable[[Any, Sequence[Any]], Any]) -
         if collect(loop.body, tirx.stmt.For):
             changed = mutator.default_mutate(loop)
         else:
-            parts = loop.loop_var, loop.min, loop.extent, loop.kind, rewrite(loop.body, around), loop.thread_binding
-            changed = tirx.stmt.For(*parts, loop.annotations, loop.step)
+            changed = changed_loop(loop, rewrite(loop.body, around))
         around.pop()
         return changed
 

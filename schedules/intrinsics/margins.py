@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqc.schedules._tvm import Function, changed_block, collect, mutate, region, tirx
+from sqc.schedules._tvm import (
+    Block,
+    Function,
+    changed_block,
+    changed_loop,
+    collect,
+    mutate,
+    region,
+    rewrite_nodes,
+    tirx,
+)
 
 if TYPE_CHECKING:
     from sqc.schedules.margins import Margins
@@ -26,8 +36,7 @@ def write_between(func: Function, margins: Margins) -> Function:
     padded = tirx.decl_buffer((count * (top + height + bottom) * row_bytes,), out.dtype, name=out.name)
     *lead, last = (int(extent) for extent in out.shape)
 
-    def stored(node: Any, mutator: Any) -> Any:
-        store = mutator.default_mutate(node)
+    def moved(store: Any) -> Any:
         if not store.buffer.same_as(out):
             return store
         at: Any = 0
@@ -39,12 +48,11 @@ def write_between(func: Function, margins: Margins) -> Function:
         start = top * row_bytes + left * channels
         return tirx.BufferStore(padded, store.value, [at * last + store.indices[-1] + before + start])
 
-    def rewritten(node: Any, mutator: Any) -> Any:
-        node = mutator.default_mutate(node)
+    def told(node: Any) -> Any:
         writes = [region(padded) if written.source.same_as(out) else written for written in node.writes]
         return changed_block(node, writes=writes)
 
-    body = mutate(func.body, (tirx.BufferStore, stored), (type(func.body.block), rewritten))
+    body = rewrite_nodes(rewrite_nodes(func.body, tirx.BufferStore, moved), Block, told)
     return tirx.PrimFunc([*func.params[:-1], padded], _filling(body, padded, margins), func.ret_type, func.attrs)
 
 
@@ -55,9 +63,8 @@ def _filling(body: Any, padded: Any, margins: Margins) -> Any:
     def tasks(loop: Any, mutator: Any) -> Any:
         if not loop.same_as(parallel[0]):
             return mutator.default_mutate(loop)
-        inner = tirx.stmt.SeqStmt([*_filled(padded, margins, loop.loop_var, int(loop.extent)), loop.body])
-        parts = loop.loop_var, loop.min, loop.extent, loop.kind, inner, loop.thread_binding
-        return tirx.stmt.For(*parts, loop.annotations, loop.step)
+        first = _filled(padded, margins, loop.loop_var, int(loop.extent))
+        return changed_loop(loop, tirx.stmt.SeqStmt([*first, loop.body]))
 
     def root(node: Any, mutator: Any) -> Any:
         if node.name_hint != "root":
@@ -65,7 +72,7 @@ def _filling(body: Any, padded: Any, margins: Margins) -> Any:
         first = _filled(padded, margins, tirx.const(0, "int32"), 1)
         return changed_block(node, body=tirx.stmt.SeqStmt([*first, node.body]))
 
-    return mutate(body, (tirx.stmt.For, tasks)) if parallel else mutate(body, (type(body.block), root))
+    return mutate(body, (tirx.stmt.For, tasks)) if parallel else mutate(body, (Block, root))
 
 
 def _filled(padded: Any, margins: Margins, task: Any, tasks: int) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sqc.schedules._tvm import collect, mutate, prefetch_frame, tirx
+from sqc.schedules._tvm import changed_loop, collect, mutate, prefetch_frame, tirx
 
 LINE = 64
 ARRAY_BYTES = 4096
@@ -26,8 +26,7 @@ def align_stack(body: Any, *, frames: bool) -> Any:
         loop = mutator.default_mutate(loop)
         if loop.kind != tirx.ForKind.PARALLEL:
             return loop
-        parts = loop.loop_var, loop.min, loop.extent, loop.kind, _framed(loop.body), loop.thread_binding
-        return tirx.stmt.For(*parts, loop.annotations, loop.step)
+        return changed_loop(loop, _framed(loop.body))
 
     body = mutate(body, (tirx.AllocBuffer, _aligned))
     if not frames:

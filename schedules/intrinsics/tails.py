@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqc.schedules._tvm import mutate, simplified, substitute, tirx
+from sqc.schedules._tvm import rewrite_nodes, simplified, substitute, tirx
 
 
 def vectorize_tails(body: Any) -> Any:
@@ -18,8 +18,7 @@ def vectorize_tails(body: Any) -> Any:
     Unrolled loops around them, which ``n`` may depend on, are unrolled then.
     """
 
-    def visit(node: Any, mutator: Any) -> Any:
-        node = mutator.default_mutate(node)
+    def rewrite(node: Any) -> Any:
         if _is_tested(node):
             statements = _without_test(node)
         elif node.kind == tirx.ForKind.UNROLLED and _is_tested(node.body):
@@ -30,7 +29,7 @@ def vectorize_tails(body: Any) -> Any:
             return node
         return tirx.stmt.SeqStmt(statements) if len(statements) > 1 else statements[0]
 
-    return mutate(body, (tirx.stmt.For, visit))
+    return rewrite_nodes(body, tirx.stmt.For, rewrite)
 
 
 def _is_tested(node: Any) -> bool:
