@@ -78,6 +78,9 @@ Block: type[Any] = s_tir.SBlock
 PANEL_BYTES = "sqc.panel_bytes"
 """The attribute of a function that tells how far the weights of the next tile lie from those of a tile."""
 
+SHARED_PANEL_BYTES = "sqc.shared_panel_bytes"
+"""The same where so many tiles share their weights that each asks for some of the next ones before it starts."""
+
 ANNOUNCE_LOOP = "sqc_announce_loop"
 """A function of the host that gets the iterations of every parallel loop before it starts, which TVM doesn't tell."""
 
@@ -384,10 +387,12 @@ def _pack_saturating(func: Function, _module: Any, _context: Any) -> Function:
 
 @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
 def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
-    from sqc.schedules.intrinsics.prefetch import prefetch_panels
+    from sqc.schedules.intrinsics.prefetch import prefetch_panels, prefetch_shares
 
-    distance = func.attrs.get(PANEL_BYTES)
-    return func.with_body(prefetch_panels(func.body, int(distance))) if distance else func
+    for attribute, ask in ((PANEL_BYTES, prefetch_panels), (SHARED_PANEL_BYTES, prefetch_shares)):
+        if distance := func.attrs.get(attribute):
+            func = func.with_body(ask(func.body, int(distance)))
+    return func
 
 
 @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]

@@ -18,7 +18,10 @@ STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
 
 PREFETCH_TILES = 32
-"""Weights that so many tiles use are prefetched; for more, their arrival costs little, and asking in vain shows."""
+"""Where at most so many tiles use the same weights, all their products ask for the next ones."""
+
+SHARED_BYTES = 8192
+"""Where more do, weights of at least so many bytes are worth asking for; the arrival of fewer does not show."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def schedule_tiles(
     gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
     loop it gets. ``by_parts``: tasks go through all blocks with one part of the channels before they take the next.
     """
-    from sqc.schedules._tvm import PANEL_BYTES
+    from sqc.schedules._tvm import PANEL_BYTES, SHARED_PANEL_BYTES
 
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
@@ -106,6 +109,7 @@ def schedule_tiles(
     part, column_tile, vector, lane = sch.split(o, [tile.parts, None, tile.vectors, LANES])
     outer = (part, *lead, block) if by_parts else (*lead, block, part)
     sch.reorder(*outer, column_tile, row_tile, *reductions, row, vector, lane, *products)
+    panels = tile.parts * sch.get(column_tile).extent.value
     task = sch.fuse(*outer)
     sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
@@ -123,8 +127,11 @@ def schedule_tiles(
     sch.unroll(vector)
     sch.tensorize(lane, dot.register(stage or "global"))
     func = sch.mod["main"]
+    panel = steps * tile.columns * dot.weight_bytes
     if tile.block // tile.rows <= PREFETCH_TILES:
-        func = func.with_attr(PANEL_BYTES, steps * tile.columns * dot.weight_bytes)
+        func = func.with_attr(PANEL_BYTES, panel)
+    elif panels > 1 and panel >= SHARED_BYTES:
+        func = func.with_attr(SHARED_PANEL_BYTES, panel)
     return func
 
 

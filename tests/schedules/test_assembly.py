@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from sqc.schedules import Kernel, Target, lower
+from sqc.schedules import Kernel, Target, Tunable, lower
 from sqc.schedules._tvm import assembly
+from sqc.schedules.microkernel import Tile
 from tests.schedules.cases import Case
 
 
@@ -143,6 +145,23 @@ def test_products_of_levels_are_packed(rows: int) -> None:
 def test_weights_that_few_rows_share_are_prefetched() -> None:
     kernel = convolution("znver4", 64, pixels=7)
     assert "prefetch" in assembly(kernel.scheduled, kernel.target)
+
+
+def test_many_tiles_ask_for_a_share_of_the_next_weights_each() -> None:
+    asks = re.compile(r"prefetcht1\s+\S*\(%\w+,")
+    text = assembly(*_tiled(Tile(4, 4, 196)))
+    before = text[: text.index("vpdpbusd")]
+    assert len(asks.findall(text)) == len(asks.findall(before)) == 128 // 49 + 1
+    assert not asks.search(assembly(*_tiled(Tile(2, 8, 196))))  # no weights follow
+
+
+def _tiled(tile: Tile) -> tuple[Any, Target]:
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(196, 128), case.s8(128, 128), case.bias(128))
+    case.requantize(acc, 1e5)
+    kernel = lower(case.op(), Target.parse("icelake-server"), case.arrays)
+    assert isinstance(kernel.problem, Tunable)
+    return kernel.problem.schedule(kernel.target, tile), kernel.target
 
 
 def test_what_is_spilled_lies_within_lines_of_cache() -> None:
