@@ -81,6 +81,9 @@ PANEL_BYTES = "sqc.panel_bytes"
 SHARED_PANEL_BYTES = "sqc.shared_panel_bytes"
 """The same where so many tiles share their weights that each asks for some of the next ones before it starts."""
 
+TASK_BLOCKS = "sqc.task_blocks"
+"""The attribute of a function that tells how many tasks in a row have different rows and the same channels."""
+
 ANNOUNCE_LOOP = "sqc_announce_loop"
 """A function of the host that gets the iterations of every parallel loop before it starts, which TVM doesn't tell."""
 
@@ -248,10 +251,12 @@ def _library(scheduled: Function, symbol: str, target: Target, *, tensors: bool 
 
 @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
 def _announce_loops(func: Function, _module: Any, _context: Any) -> Function:
+    blocks = tirx.const(int(func.attrs.get(TASK_BLOCKS, 1)), "int32")
+
     def announce(loop: Any) -> Any:
         if loop.kind != tirx.ForKind.PARALLEL:
             return loop
-        call = tirx.call_extern("int32", ANNOUNCE_LOOP, loop.extent)
+        call = tirx.call_extern("int32", ANNOUNCE_LOOP, loop.extent, blocks)
         return tirx.stmt.SeqStmt([tirx.Evaluate(call), loop])
 
     return func.with_body(rewrite_nodes(func.body, tirx.stmt.For, announce))

@@ -96,7 +96,7 @@ def schedule_tiles(
     gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
     loop it gets. ``by_parts``: tasks go through all blocks with one part of the channels before they take the next.
     """
-    from sqc.schedules._tvm import PANEL_BYTES, SHARED_PANEL_BYTES
+    from sqc.schedules._tvm import PANEL_BYTES, SHARED_PANEL_BYTES, TASK_BLOCKS
 
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
@@ -110,6 +110,7 @@ def schedule_tiles(
     outer = (part, *lead, block) if by_parts else (*lead, block, part)
     sch.reorder(*outer, column_tile, row_tile, *reductions, row, vector, lane, *products)
     panels = tile.parts * sch.get(column_tile).extent.value
+    blocks = math.prod(sch.get(loop).extent.value for loop in (*lead, block)) if by_parts else 1
     task = sch.fuse(*outer)
     sch.reverse_compute_at(out, row_tile, preserve_unit_loops=True)
     sch.set_scope(acc, 0, "local")
@@ -127,6 +128,8 @@ def schedule_tiles(
     sch.unroll(vector)
     sch.tensorize(lane, dot.register(stage or "global"))
     func = sch.mod["main"]
+    if blocks > 1:
+        func = func.with_attr(TASK_BLOCKS, blocks)
     panel = steps * tile.columns * dot.weight_bytes
     if tile.block // tile.rows <= PREFETCH_TILES:
         func = func.with_attr(PANEL_BYTES, panel)

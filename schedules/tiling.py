@@ -26,13 +26,15 @@ from sqc.schedules.target import Target
 
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
-LAUNCH_CYCLES = 8_000.0
-"""Work below this does not repay a parallel loop."""
+LAUNCH_CYCLES = 6_000.0
+"""What a parallel loop has to save each thread."""
 TASK_CYCLES = 40.0
 FIRST_CACHE = 24_576
 """Bytes that stay in a cache of first level beside what passes through it."""
 SECOND_CACHE = 1 << 19
 """Bytes that stay in a cache of second level."""
+EXCHANGED = 0.15
+"""Cycles for a byte that a thread gets from another core's cache, or that another thread reads from memory as well."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def candidates(work: Work, rows: int, vectors: int) -> Iterator[Tile]:
     column_tiles = -(-work.columns // (vectors * LANES))
     parts = [n for n in range(1, 33) if work.divides(n, column_tiles)]
     step = math.lcm(rows, work.unit)
-    blocks = {step * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if step * n < work.rows}
+    blocks = {step * n for n in (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 28, 32, 48, 64) if step * n < work.rows}
     for block in sorted(blocks | {round_up(work.rows, rows)}):
         if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
             continue
@@ -189,7 +191,10 @@ def estimate(work: Work, tile: Tile, register_tile: float, target: Target) -> fl
         # A line of 64 bytes that several tiles write in part comes and goes as often.
         cycles += results * costs.results * max(1.0, 64 / tile.columns)
     cycles += work.staged(tile.block) * costs.staging
-    return spread(work.batch * -(-work.rows // tile.block) * tile.parts, cycles)
+    blocks = work.batch * -(-work.rows // tile.block)
+    activations = work.inputs + work.batch * work.rows * work.columns * (1 + len(work.epilogue.operands))
+    weights = round_up(work.columns, LANES) * work.steps * product.weight_bytes
+    return spread(blocks, tile.parts, cycles, activations, weights)
 
 
 def distant_bytes(work: Work, tile: Tile) -> float:
@@ -207,16 +212,23 @@ def distant_bytes(work: Work, tile: Tile) -> float:
     return block * again + (part if part * tile.parts > SECOND_CACHE else 0)
 
 
-def spread(tasks: int, cycles: float) -> float:
-    """The cycles that ``tasks`` take on one thread, plus a share of what several threads spend together."""
+def spread(blocks: int, parts: int, cycles: float, activations: int = 0, weights: int = 0) -> float:
+    """The cycles of all tasks on one thread, plus a share of what several threads spend together.
+
+    A task, of ``cycles``, has one of ``blocks`` of rows and one of ``parts`` of channels. Threads share out blocks
+    first. Layers before and after do so too, so that a thread whose blocks are its own finds its part of all
+    ``activations``, a number of bytes; but each of these threads reads all ``weights``.
+    """
     cycles += TASK_CYCLES
-    total = tasks * cycles
-    if tasks == 1:
-        return total + max(0.0, total - LAUNCH_CYCLES)
-    if total < LAUNCH_CYCLES:
-        return 3 * total
-    together = [threads * math.ceil(tasks / threads) * cycles for threads in THREADS]
-    return total + sum(together) / len(together) / 2
+    tasks = blocks * parts
+
+    def together(threads: int) -> float:
+        shares = min(blocks, threads)
+        exchanged = activations * (threads / shares - 1) + weights * (shares - 1)
+        launch = LAUNCH_CYCLES if tasks > 1 else 0.0
+        return threads * (math.ceil(tasks / threads) * cycles + launch) + exchanged * EXCHANGED
+
+    return tasks * cycles + sum(map(together, THREADS)) / len(THREADS) / 2
 
 
 def step_cycles(rows: int, vectors: int, target: Target, product: Dot, *, scattered: bool) -> float:
@@ -363,7 +375,7 @@ def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
         # Copied by whole vectors. What exceeds the first cache, or is cut out of wider pixels, is read more slowly.
         per_byte = 1.6 / vector_lanes(channels) + (0.03 if staged < 32_768 else 0.06)
         task = tiles * tile_cycles(tile.rows) * (1.0 if tile.parts == 1 else 1.1) + staged * per_byte
-        return spread(problem.batch * -(-oh // tile.block) * tile.parts, task)
+        return spread(problem.batch * -(-oh // tile.block), tile.parts, task)
 
     parts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n == 1 or problem.channels % (n * LANES) == 0]
     blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
@@ -380,6 +392,9 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
     group, channels = group_channels(target), joined * problem.channels
     together, dots = shared_rows(window, format), -(-column_taps(window, format) // format.depth)
     groups = -(-channels // group)
+    activations = problem.batch * problem.channels * (math.prod(window.input) + math.prod(window.output))
+    # Layers around make six channels of one, and are split by rows unless weights outweigh activations.
+    by_rows = problem.batch * math.prod(window.output) >= problem.channels / 6
 
     def tile_cycles(pixels: int) -> float:
         columns = window.span(pixels, 1) if joined == 1 else pixels * window.kernel[1]
@@ -396,9 +411,8 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
             return math.inf
         per_byte = 0.03 if staged < FIRST_CACHE else 0.08
         per_byte += 0.5 / problem.stage_lanes(tile, target)
-        return spread(
-            problem.batch * -(-oh // tile.block) * tile.parts, tiles * tile_cycles(tile.rows) + staged * per_byte
-        )
+        blocks, task = problem.batch * -(-oh // tile.block), tiles * tile_cycles(tile.rows) + staged * per_byte
+        return spread(blocks, tile.parts, task, activations if by_rows else 0)
 
     # Parts consist of whole groups.
     parts = [n for n in range(1, 17) if n == 1 or (joined == 1 and channels % (n * group) == 0)]

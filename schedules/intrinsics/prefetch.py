@@ -51,14 +51,17 @@ def prefetch_shares(body: Any, distance: int) -> Any:
     shares: list[tuple[Any, list[Any]]] = []
 
     def find(loop_body: Any, loops: Sequence[Any]) -> Any:
-        load = next((load for load in collect(loop_body, Load) if _start(load) is not None), None)
-        again, steps = _around(_start(load), loops) if load is not None else (None, [])
-        if again is not None:
-            first = _first(_start(load), steps) + distance
+        for load in collect(loop_body, Load):
+            start = _start(load)
+            again, steps = _around(start, loops) if start is not None else (None, [])
+            if again is None:
+                continue
+            first = _first(start, steps) + distance
             lines = -(-distance // (int(again.extent) * LINE))
             places = (again.loop_var * lines + i for i in range(lines))
             asks = [prefetch(load.source, first + place * LINE % distance) for place in places]
             shares.append((again.loop_var, asks))
+            break
         return loop_body
 
     rewrite_innermost(body, find)

@@ -26,8 +26,9 @@ void sqc_pool_set_parallel_for(sqc_pool *pool, sqc_parallel_for *function, void 
 sqc_cores *sqc_pool_enter(sqc_pool *pool);
 void sqc_pool_leave(sqc_pool *pool, sqc_cores *cores);
 
-/* Kernels tell the iterations of a parallel loop before they launch it. */
-void sqc_announce_loop(int32_t count);
+/* Kernels tell the iterations of a parallel loop before they launch it. They go through `blocks` blocks of rows with one
+ * part of the channels before they take the next. */
+void sqc_announce_loop(int32_t count, int32_t blocks);
 
 /* Processors that affinity and the control group's quota leave to this process; at least 1. */
 int sqc_available_cpus(void);

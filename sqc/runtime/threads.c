@@ -43,6 +43,7 @@ typedef struct {
     parallel_body *body;
     void *data;
     int tasks;
+    int blocks; /* tasks of one part of the channels, if they are shared out by blocks; else 1 */
     _Atomic int done;
     _Atomic int failed;
     char message[SQC_MESSAGE_BYTES]; /* of the first task that failed */
@@ -78,7 +79,7 @@ struct sqc_pool {
 };
 
 static _Thread_local sqc_pool *current;
-static _Thread_local int iterations; /* of the next loop; 0 if unknown */
+static _Thread_local struct { int count, blocks; } announced; /* of the next loop; 0 if unknown */
 
 /* Cores ----------------------------------------------------------------------------------------------------------- */
 
@@ -212,8 +213,10 @@ static task_range take(slot *slot, bool front) {
 
 static void run_tasks(parallel_loop *loop, task_range range) {
     parallel_environment environment = {.sync_handle = NULL, .num_task = loop->tasks};
-    for (uint32_t task = range.first; task < range.end; task++) {
-        if (loop->body((int)task, &environment, loop->data) == 0) continue;
+    int parts = loop->tasks / loop->blocks;
+    for (uint32_t i = range.first; i < range.end; i++) {
+        int task = (int)i % parts * loop->blocks + (int)i / parts;
+        if (loop->body(task, &environment, loop->data) == 0) continue;
         if (!atomic_exchange(&loop->failed, 1)) strcpy(loop->message, sqc_last_error());
         return;
     }
@@ -284,18 +287,22 @@ static int count_tasks(int count, int slots) {
     return (count - 1) / share + 1;
 }
 
-void sqc_announce_loop(int32_t count) { iterations = count; }
+void sqc_announce_loop(int32_t count, int32_t blocks) {
+    announced.count = count;
+    announced.blocks = blocks;
+}
 
 int TVMBackendParallelLaunch(parallel_body *body, void *data, int tasks) {
     sqc_pool *pool = current;
     int slots = !pool ? 1 : pool->parallel_for ? atomic_load(&pool->threads) : fit_team(pool);
-    int count = iterations;
-    iterations = 0;
+    int count = announced.count;
+    announced.count = 0;
     if (tasks == 0) tasks = count && slots > 1 && !pool->parallel_for ? count_tasks(count, slots) : slots;
     parallel_loop loop; /* its message is left as it is */
     loop.body = body;
     loop.data = data;
     loop.tasks = tasks;
+    loop.blocks = count && tasks == count && slots > 1 ? announced.blocks : 1;
     atomic_init(&loop.done, 0);
     atomic_init(&loop.failed, 0);
     int status = 0;

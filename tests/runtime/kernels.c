@@ -19,7 +19,7 @@ typedef int body(int task, environment *, void *data);
 __attribute__((weak)) int (*__TVMBackendParallelLaunch)(body *, void *data, int tasks);
 __attribute__((weak)) void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
 __attribute__((weak)) int (*__TVMBackendFreeWorkspace)(int, int, void *);
-void sqc_announce_loop(int32_t count);
+void sqc_announce_loop(int32_t count, int32_t blocks);
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count);
 
 #define NAME2(symbol) __tvm_ffi_##symbol
@@ -92,7 +92,7 @@ ENTRY {
         case add_one: return __TVMBackendParallelLaunch(add_one_rows, (void *)arguments, 0);
         case nearest_rows: return __TVMBackendParallelLaunch(nearest_row, (void *)arguments, 0);
         case nap: return __TVMBackendParallelLaunch(nap_rows, (void *)arguments, 0);
-        case late: sqc_announce_loop(ROWS); return __TVMBackendParallelLaunch(late_rows, (void *)arguments, 0);
+        case late: sqc_announce_loop(ROWS, 1); return __TVMBackendParallelLaunch(late_rows, (void *)arguments, 0);
         case scale:
             for (int i = 0; i < 4; i++) y[i] = x[i] * *(float *)arguments[1].pointer;
             return 0;

@@ -54,7 +54,7 @@ static void run(sqc_pool *pool) {
     int rows[ROWS] = {0};
     sqc_cores *cores = sqc_pool_enter(pool);
     for (int i = 0; i < LOOPS; i++) {
-        if (i % 2) sqc_announce_loop(ROWS);
+        if (i % 2) sqc_announce_loop(ROWS, i % 4 == 1 ? 1 : 2);
         check(TVMBackendParallelLaunch(add_one, rows, 0) == 0, "a loop failed");
     }
     check(TVMBackendParallelLaunch(refuse_last, NULL, 0) == -1, "a loop did not fail");

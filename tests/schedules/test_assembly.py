@@ -37,6 +37,13 @@ def innermost(text: str, instruction: str) -> list[str]:
     return min((loop for loop in loops if any(instruction in line for line in loop)), key=len)
 
 
+def assembly_of_pairs(kernel: Kernel) -> str:
+    """That of the best tile with an even number of vectors: of an odd one, the last is packed alone."""
+    assert isinstance(kernel.problem, Tunable)
+    tile = next(tile for tile in kernel.problem.tiles(kernel.target) if tile.rows * tile.vectors % 2 == 0)
+    return assembly(kernel.problem.schedule(kernel.target, tile), kernel.target)
+
+
 @pytest.mark.parametrize(
     ("target", "instruction"),
     [
@@ -117,16 +124,14 @@ def test_nothing_is_contracted(target: str) -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(64, 1), (64, 64)])
 def test_results_are_packed(target: str, channels: int, groups: int) -> None:
     """Several vectors at once, whether they lie side by side or belong to neighbouring pixels."""
-    kernel = convolution(target, channels, groups)
-    text = assembly(kernel.scheduled, kernel.target)
+    text = assembly_of_pairs(convolution(target, channels, groups))
     assert "vpackssdw" in text and "vpackuswb" in text
     assert not re.search(r"vpmov\w*db\s", text)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(64, 1), (64, 64)])
 def test_tables_are_read_by_whole_registers(channels: int, groups: int) -> None:
-    kernel = convolution("znver4", channels, groups, table=True)
-    text = assembly(kernel.scheduled, kernel.target)
+    text = assembly_of_pairs(convolution("znver4", channels, groups, table=True))
     assert "vperm" in text
     # One mask, of the indices from 128 on, a read.
     assert len(re.findall(r"vpmovb2m\s", text)) == len(re.findall(r"vpackuswb\s", text)) > 0

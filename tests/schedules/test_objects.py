@@ -31,7 +31,9 @@ def test_links_without_tvm(tmp_path: Path) -> None:
     case.requantize(acc, 80000)
     kernel = lower(case.op(), Target.parse("x86-64-v3"))
     (tmp_path / "k.o").write_bytes(kernel.object("sqc_k7"))
-    (tmp_path / "host.c").write_text("int announced; void sqc_announce_loop(int count) { announced = count; }")
+    (tmp_path / "host.c").write_text(
+        "int announced; void sqc_announce_loop(int count, int blocks) { announced = count; }"
+    )
     sources = [tmp_path / "k.o", tmp_path / "host.c"]
     subprocess.run(["cc", "-shared", "-o", tmp_path / "k.so", *sources, "-Wl,-z,defs", "-Wl,-Bsymbolic"], check=True)
     library = ctypes.CDLL(str(tmp_path / "k.so"))
