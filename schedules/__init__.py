@@ -118,5 +118,6 @@ def _convolution(pattern: Pattern, target: Target) -> Kernel:
 
         return lower_pointwise(pattern, target)
     from sqc.schedules.conv2d import lower_conv2d
+    from sqc.schedules.indexed_conv2d import lower_indexed_conv2d
 
-    return lower_conv2d(pattern, target)
+    return lower_indexed_conv2d(pattern, target) or lower_conv2d(pattern, target)

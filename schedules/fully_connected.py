@@ -12,7 +12,7 @@ import numpy as np
 from sqc.ir import Value
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.epilogue_values import epilogue_of
-from sqc.schedules.indexed_product import IndexedProduct, list_groups, lists_pay
+from sqc.schedules.indexed_product import IndexedProduct, Pixels, paying_groups
 from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
@@ -123,10 +123,10 @@ def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: in
     if target.isa == "amx" and rows >= ROWS and columns >= COLUMNS:
         problem = TileProduct(rows, columns, depth, stride, epilogue)
     elif known is not None:
-        groups = list_groups(known.reshape(columns, stride)[:, :depth], target)[0].shape[1]
         packs = fits_packed(known)
-        if lists_pay(groups, depth, target, packs):
-            problem = IndexedProduct(rows, columns, stride, groups, epilogue)
+        groups = paying_groups(known.reshape(columns, stride)[:, :depth], target, packs)
+        if groups is not None:
+            problem = IndexedProduct(rows, Pixels(), columns, stride, groups, epilogue)
         elif packs:
             problem = PackedProduct(rows, columns, depth, stride, epilogue)
 

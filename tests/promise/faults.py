@@ -28,6 +28,7 @@ from sqc.schedules import (
     epilogue,
     epilogue_values,
     fully_connected,
+    indexed_conv2d,
     injective,
     magnitudes,
     matmul,
@@ -39,7 +40,7 @@ from sqc.schedules import (
 from sqc.schedules._tvm import te, tirx
 from sqc.schedules.epilogue import Requantize
 from sqc.schedules.epilogue_values import EpilogueConstants, float_bits
-from sqc.schedules.intrinsics import margins, packs, tables
+from sqc.schedules.intrinsics import margins, packs, tables, tails
 from sqc.schedules.kernel import Kernel
 from sqc.schedules.views import View
 
@@ -373,6 +374,19 @@ def last_row_missing(patch: Patch) -> None:
         return original(dataclasses.replace(problem, rows=problem.rows - 1, epilogue=steps), *how)
 
     wrap_attribute(patch, fully_connected.MatrixProduct, "schedule", schedule)
+
+
+@fault
+def last_lane_of_a_tail_missing(patch: Patch) -> None:
+    def pieces(original: Callable[..., Any], loop: Any, body: Any, lanes: int) -> Any:
+        return original(loop, body, lanes - 1 if lanes > 1 else lanes)
+
+    wrap(patch, tails._pieces, pieces)
+
+
+@fault
+def groups_of_the_next_tap(patch: Patch) -> None:
+    wrap(patch, indexed_conv2d._places, lambda original, *where: np.roll(original(*where), 1))
 
 
 @fault

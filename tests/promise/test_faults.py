@@ -43,6 +43,8 @@ CAUGHT_BY = {
     "shared_rows_without_their_shift": 274,
     "joined_taps_one_off": 16,
     "last_row_missing": 17,
+    "last_lane_of_a_tail_missing": 3,
+    "groups_of_the_next_tap": 3,
     "margins_of_zeros": 31,
     "last_share_of_margins_missing": 12,
     "gates_of_the_next_unit": 24,
@@ -102,7 +104,7 @@ def main(names: Sequence[str]) -> None:
     """Print a seed that catches each fault, or each of those named: the known one, or one of another, or the first."""
     found: list[int] = []
     for name in names or FAULTS:
-        for seed in dict.fromkeys([CAUGHT_BY[name], *found, *range(300)]):
+        for seed in dict.fromkeys([CAUGHT_BY.get(name, 0), *found, *range(300)]):
             build._objects.clear()
             if is_caught(name, seed):
                 print(f'    "{name}": {seed},', flush=True)

@@ -46,6 +46,29 @@ def test_pointwise_convolution(target: str, density: float) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [((3, 3), 1, 1), ((3, 2), 2, 1), ((2, 3), 1, 2), ((1, 4), 2, 1)]
+)
+def test_convolution(target: str, kernel: tuple[int, int], stride: int, dilation: int) -> None:
+    case = Case()
+    kh, kw = kernel
+    w = sparse(case, 40, kh * kw * 8, 0.2).reshape(40, kh, kw, 8).transpose(0, 3, 1, 2)
+    moves = {"strides": (stride, stride), "dilations": (dilation, dilation), "layout": "NHWC"}
+    acc = case.emit("qconv2d", case.u8(2, 9, 10, 8), case.value(np.ascontiguousarray(w)), case.bias(40), **moves)
+    case.requantize(acc, 4000 * (kh * kw) ** 0.5, case.u8(*acc.type.shape))
+    assert isinstance(check(case, target).problem, IndexedProduct)
+
+
+@pytest.mark.parametrize("target", EVERYWHERE)
+@pytest.mark.parametrize("most", [63, 127])
+def test_weights_of_seven_bits_need_no_widening(target: str, most: int) -> None:
+    case = Case()
+    w = case.value(case.rng.integers(-most - 1, most + 1, (32, 16, 3, 3)).astype(np.int8))
+    case.emit("qconv2d", case.u8(1, 8, 8, 16), w, case.bias(32), layout="NHWC")
+    assert isinstance(check(case, target).problem, IndexedProduct) == (target in NARROW and most == 63)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("most", [63, 127])
 def test_no_sum_saturates(target: str, most: int) -> None:
     """Activations and weights at their limits; few pairs are beyond 16 bits."""
