@@ -10,9 +10,9 @@ Measured on Zen 4, against products that take all activations in order, over fou
 the groups zero 1.8 to 2.4 times as quick by AVX-512 VNNI, with 90 % 2.3 to 3.9 times; with none zero and no pair split
 1.1 to 1.4 times by AVX2 and 1.1 to 1.3 times by AVX-512BW, but slower with half of the groups listed twice.
 
-On Emerald Rapids, 3x3 convolutions of 16 to 512 channels: with 75 % of the groups zero 2.4 to 3 times as quick by AVX-512
-VNNI, 2.1 to 3 times by AVX2; with no pair split 1.0 to 1.5 times by AVX2 and 1.3 to 1.5 times by AVX-512BW, but 0.8 to
-1.1 times with a quarter to half of the groups listed twice, as weights of eight bits take.
+On Emerald Rapids, 3x3 convolutions of 16 to 512 channels: with 75 % of the groups zero 2.4 to 3 times as quick by
+AVX-512 VNNI, 2.1 to 3 times by AVX2; with no pair split 1.0 to 1.5 times by AVX2 and 1.3 to 1.5 times by AVX-512BW, but
+0.8 to 1.1 times with a quarter to half of the groups listed twice, as weights of eight bits take.
 """
 
 from __future__ import annotations
