@@ -14,7 +14,7 @@ from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.epilogue_values import epilogue_of
 from sqc.schedules.intrinsics import LANES, dot
 from sqc.schedules.kernel import Kernel, Pattern
-from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
+from sqc.schedules.microkernel import Tile, pack_weights, round_up
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
@@ -256,12 +256,8 @@ def lower_conv2d(pattern: Pattern, target: Target) -> Kernel:
         taps = wide.transpose(0, 2, 3, 1)
         if problem.joins_taps(dot(target).depth):
             taps = taps.reshape(*taps.shape[:2], 1, -1)
-        return [
-            pack_weights(np.ascontiguousarray(taps), dot(target)),
-            pack_bias(values.starts(constants[bias])),
-            *values.pack(constants),
-            np.array((x.type.zero_point, *values.parameters), np.int32),
-        ]
+        packed = pack_weights(np.ascontiguousarray(taps), dot(target))
+        return [packed, *values.behind_weights(constants, bias, x.type.zero_point)]
 
     problem = Convolution(
         x.type.shape[0],

@@ -15,6 +15,7 @@ from sqc.schedules.affine import Affine, Levels, fit
 from sqc.schedules.epilogue import Dequantize, Epilogue, Lookup, Requantize, Rescale, Step, Term
 from sqc.schedules.kernel import Pattern
 from sqc.schedules.magnitudes import is_moderate, largest, largest_sums, sum_limits
+from sqc.schedules.microkernel import pack_bias
 
 MOST_PRODUCTS = 256
 """Of longer sums the conversion that an affine requantize saves is too small a part to search starts for."""
@@ -33,6 +34,13 @@ class EpilogueConstants:
         """The multipliers and tables, in the order of ``EpilogueInputs.constants``."""
         arrays = [np.ascontiguousarray(constants[value]) for value in self.constants]
         return [self.affine.multipliers, self.affine.offsets, *arrays[1:]] if self.affine else arrays
+
+    def behind_weights(self, constants: Mapping[Value, np.ndarray], bias: Value, *first: int) -> list[np.ndarray]:
+        """What a kernel gets after its weights: starts of the sums, the epilogue's constants, and all parameters, of
+        which ``first`` are the kernel's own.
+        """
+        parameters = np.array((*first, *self.parameters) or (0,), np.int32)
+        return [pack_bias(self.starts(constants[bias])), *self.pack(constants), parameters]
 
     def starts(self, bias: np.ndarray) -> np.ndarray:
         """What the sums of the channels start from, s32[O], for a bias of the reference."""

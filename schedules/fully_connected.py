@@ -15,7 +15,7 @@ from sqc.schedules.epilogue_values import epilogue_of
 from sqc.schedules.indexed_product import IndexedProduct, Pixels, paying_groups
 from sqc.schedules.intrinsics import dot
 from sqc.schedules.kernel import Kernel, Pattern
-from sqc.schedules.microkernel import Tile, pack_bias, pack_weights, round_up
+from sqc.schedules.microkernel import Tile, pack_weights, round_up
 from sqc.schedules.packed_product import PackedProduct, fits_packed
 from sqc.schedules.target import Target
 from sqc.schedules.tile_product import COLUMNS, ROWS, TileProduct
@@ -131,11 +131,7 @@ def _lower(pattern: Pattern, target: Target, rows: int, stride: int, columns: in
             problem = PackedProduct(rows, columns, depth, stride, epilogue)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        return [
-            *problem.pack(constants[w].reshape(columns, stride)[:, :depth], target),
-            pack_bias(values.starts(constants[bias])),
-            *values.pack(constants),
-            np.array(values.parameters or (0,), np.int32),
-        ]
+        packed = problem.pack(constants[w].reshape(columns, stride)[:, :depth], target)
+        return [*packed, *values.behind_weights(constants, bias)]
 
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

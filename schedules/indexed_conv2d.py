@@ -12,8 +12,10 @@ from sqc.schedules.conv2d import Window
 from sqc.schedules.epilogue_values import epilogue_of
 from sqc.schedules.indexed_product import GROUP, IndexedProduct, Pixels, paying_groups
 from sqc.schedules.kernel import Kernel, Pattern
-from sqc.schedules.microkernel import pack_bias
 from sqc.schedules.target import Target
+
+_BY_TAPS = (0, 2, 3, 1)
+"""From ``[O, I, kh, kw]`` to weights whose channels of a tap lie side by side."""
 
 
 def lower_indexed_conv2d(pattern: Pattern, target: Target) -> Kernel | None:
@@ -27,38 +29,31 @@ def lower_indexed_conv2d(pattern: Pattern, target: Target) -> Kernel | None:
     outputs, depth = w.type.shape[:2]
     if known is None or anchor.integer("groups") > 1 or depth % GROUP or window.pads:
         return None
-    groups = paying_groups(_by_taps(known), target, packs=False)
+    groups = paying_groups(known.transpose(_BY_TAPS), target, packs=False)
     if groups is None:
         return None
     epilogue, values = epilogue_of(pattern)
-    batch, _, width, _ = x.type.shape
-    down, right = (width * depth, depth)
-    sy, sx = window.strides
+    batch, *image = x.type.shape
+    (down, right), (sy, sx) = _steps(window, depth), window.strides
     pixels = Pixels(window.output, (sy * down, sx * right))
-    problem = IndexedProduct(batch, pixels, outputs, math.prod(x.type.shape[1:]), groups, epilogue)
-    places = _places(window, depth, down, right)
+    problem = IndexedProduct(batch, pixels, outputs, math.prod(image), groups, epilogue)
+    places = _places(window, depth)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
-        starts, weights = problem.pack(_by_taps(constants[w]), target)
-        return [
-            places[starts // GROUP],
-            weights,
-            pack_bias(values.starts(constants[bias])),
-            *values.pack(constants),
-            np.array(values.parameters or (0,), np.int32),
-        ]
+        starts, weights = problem.pack(constants[w].transpose(_BY_TAPS).reshape(outputs, -1), target)
+        return [places[starts // GROUP], weights, *values.behind_weights(constants, bias)]
 
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)
 
 
-def _by_taps(w: np.ndarray) -> np.ndarray:
-    """Weights ``[O, I, kh, kw]`` as ``[O, kh * kw * I]``, the channels of a tap side by side."""
-    return np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(len(w), -1)
+def _steps(window: Window, depth: int) -> tuple[int, int]:
+    """How many activations after a pixel the ones below and to the right of it start."""
+    return window.input[1] * depth, depth
 
 
-def _places(window: Window, depth: int, down: int, right: int) -> np.ndarray:
+def _places(window: Window, depth: int) -> np.ndarray:
     """Where in an image the groups of all taps lie, from where a pixel's activations start; s32."""
-    (kh, kw), (dy, dx) = window.kernel, window.dilations
+    (down, right), (kh, kw), (dy, dx) = _steps(window, depth), window.kernel, window.dilations
     rows, columns = np.arange(kh) * dy * down, np.arange(kw) * dx * right
     places = rows[:, None, None] + columns[:, None] + np.arange(0, depth, GROUP)
     return places.reshape(-1).astype(np.int32)

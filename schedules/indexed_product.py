@@ -116,15 +116,15 @@ class IndexedProduct:
 
 
 def paying_groups(w: np.ndarray, target: Target, packs: bool) -> int | None:
-    """How many groups the lists of weights ``[columns, depth]`` have; None if taking all in order is as quick.
+    """How many groups the lists of weights ``[columns, ...]`` have; None if taking all in order is as quick.
 
     ``packs``: the alternative are weights of four bits.
     """
     most = 0.5 if packs else 1.2 if listed_dot(target).saturates else 0.85
-    depth = w.shape[1]
+    depth = math.prod(w.shape[1:])
     if depth < GROUP or np.count_nonzero(w) > most * w.size:
         return None
-    groups: int = list_groups(w, target)[0].shape[1]
+    groups: int = list_groups(w.reshape(-1, depth), target)[0].shape[1]
     return groups if groups * GROUP <= most * depth else None
 
 

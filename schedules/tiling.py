@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import itemgetter
 
 from sqc.schedules.conv2d import Convolution
@@ -120,6 +121,16 @@ class Work:
     staged: Callable[[int], int]
     product: Dot
 
+    @cached_property
+    def activations(self) -> int:
+        """Bytes that the kernel reads and writes besides weights."""
+        return self.inputs + self.batch * self.rows * self.columns * (1 + len(self.epilogue.operands))
+
+    @cached_property
+    def weights(self) -> int:
+        """The size of all weights, as they are packed."""
+        return round_up(self.columns, LANES) * self.steps * self.product.weight_bytes
+
     def divides(self, parts: int, column_tiles: int) -> bool:
         """Whether the columns, ``column_tiles`` tiles of them, can be split in ``parts``."""
         if self.columns % LANES and self.rows > 1:
@@ -191,10 +202,7 @@ def estimate(work: Work, tile: Tile, register_tile: float, target: Target) -> fl
         # A line of 64 bytes that several tiles write in part comes and goes as often.
         cycles += results * costs.results * max(1.0, 64 / tile.columns)
     cycles += work.staged(tile.block) * costs.staging
-    blocks = work.batch * -(-work.rows // tile.block)
-    activations = work.inputs + work.batch * work.rows * work.columns * (1 + len(work.epilogue.operands))
-    weights = round_up(work.columns, LANES) * work.steps * product.weight_bytes
-    return spread(blocks, tile.parts, cycles, activations, weights)
+    return spread(work.batch * -(-work.rows // tile.block), tile.parts, cycles, work.activations, work.weights)
 
 
 def distant_bytes(work: Work, tile: Tile) -> float:
