@@ -121,7 +121,7 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     chain: list[Op] = []
     user: Op | None = op
     while user is not None and user.result not in taken and _is_injective(graph, user):
-        if chain and user.operands[0] != chain[-1].result:
+        if chain and (user.operands[0] != chain[-1].result or not _goes_with(user, chain)):
             break
         if user.kind == "gather" and any(op.kind not in MOVEMENT for op in chain):
             break  # it may read what was computed several times
@@ -133,6 +133,21 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     while chain and chain[-1].kind == "reshape":
         chain.pop()
     return [] if chain and chain[0].kind == "reshape" else chain
+
+
+def _goes_with(op: Op, chain: Sequence[Op]) -> bool:
+    """Whether not one of ``op`` and ``chain`` goes through tiles, unless all only give axes another order."""
+    together = [*chain, op]
+    return not any(map(_turns_bytes, together)) or all(op.kind in ("transpose", "reshape") for op in together)
+
+
+def _turns_bytes(op: Op) -> bool:
+    """Whether the op gives bytes that lie side by side places far from each other: tiles of sixteen by sixteen."""
+    if op.kind != "transpose" or op.result.type.dtype not in ("uint8", "int8"):
+        return False
+    (x,) = op.operands
+    kept = op.integers("perm")[-1] == x.type.rank - 1
+    return not kept and min(x.type.shape[-1], op.result.type.shape[-1]) >= 16
 
 
 def _listing(ops: Sequence[Op]) -> str:

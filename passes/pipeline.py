@@ -86,8 +86,8 @@ def integer(
 
 _INTEGERS: tuple[Pass, ...] = (FoldQparams(), FoldConstants(), EliminatePairs(), DeadCode())
 
-STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True), *_INTEGERS)
-"""The same from a float graph that rounds already, as its model does."""
+STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True), EliminatePairs(), *_INTEGERS)
+"""The same from a float graph that rounds already, as its model does, perhaps behind what moves its results."""
 
 EXPORT: tuple[Pass, ...] = (UnfoldQparams(), LayoutNhwc("NCHW"), FoldConstants(), Canonicalize(), DeadCode())
 """From the integer graph to a float graph that rounds, as ONNX has it."""

@@ -99,6 +99,10 @@ def _lower_pattern(op: Op, pattern: Pattern, target: Target, constants: Mapping[
         return lower_integer_softmax(op, target)
     from sqc.schedules.axes import KINDS
     from sqc.schedules.chain import lower_chain
+    from sqc.schedules.transposition import lower_transposition
+
+    if anchor.kind in ("transpose", "reshape") and (kernel := lower_transposition(pattern, target)):
+        return kernel
 
     if all(part.kind in KINDS for part in (anchor, *pattern.tail)):
         return lower_chain(op, target, constants)

@@ -56,6 +56,7 @@ __all__ = [
     "start_sums",
     "substitute",
     "te",
+    "tell_accesses",
     "tirx",
     "versions",
 ]
@@ -115,6 +116,19 @@ def fma(a: Expr, b: Expr, c: Expr) -> Expr:
 def loops_from_zero(schedule: Schedule) -> Schedule:
     """The same program after ``loop_partition``: loops start at 0 and variables are defined once, as schedules need."""
     return Schedule(s_tir.transform.CanonicalizeLoop()(tirx.transform.ConvertSSA()(schedule.mod)))
+
+
+def tell_accesses(schedule: Schedule, block: str) -> None:
+    """Let a block that stores one element tell what it reads and writes, where ``loop_partition`` told too much."""
+    node = schedule.get(schedule.get_sblock(block))
+
+    def element(access: Any) -> Any:
+        return tirx.BufferRegion(access.source, [tvm.ir.Range(i, i + 1) for i in access.indices])
+
+    reads = [element(load) for load in collect(node.body, Load)]
+    stored = tirx.BufferRegion(node.body.buffer, [tvm.ir.Range(i, i + 1) for i in node.body.indices])
+    changed = changed_block(node, reads=reads, writes=[stored])
+    schedule.state.replace(schedule.get_sref(schedule.get_sblock(block)), changed, {node: changed})
 
 
 def function(arguments: Sequence[Tensor]) -> Function:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqc.schedules._tvm import rewrite_nodes, simplified, substitute, tirx
+from sqc.schedules._tvm import collect, rewrite_nodes, simplified, substitute, tirx
 
 
 def vectorize_tails(body: Any) -> Any:
@@ -50,15 +50,31 @@ def _unrolled(loop: Any) -> list[Any] | None:
 
 
 def _without_test(loop: Any) -> list[Any] | None:
-    """The statements of a tested vectorized loop; None if its test is not whether a lane is one of the first."""
-    condition, lane, extent = simplified(loop.body.condition), loop.loop_var, int(loop.extent)
-    if isinstance(condition, tirx.IntImm):
-        lanes = extent if int(condition) else 0
-    elif isinstance(condition, tirx.LT) and condition.a.same_as(lane) and isinstance(condition.b, tirx.IntImm):
-        lanes = min(max(0, int(condition.b)), extent)
-    else:
-        return None
-    return list(_pieces(loop, loop.body.then_case, lanes))
+    """The statements of a tested vectorized loop; None if its test is not whether a lane is one of the first.
+
+    What else has to hold, for all lanes, is tested around them.
+    """
+    lane, lanes = loop.loop_var, int(loop.extent)
+    others = []
+    for condition in _conjuncts(simplified(loop.body.condition)):
+        if isinstance(condition, tirx.IntImm):
+            lanes = lanes if int(condition) else 0
+        elif not any(variable.same_as(lane) for variable in collect(condition, tirx.Var)):
+            others.append(condition)
+        elif isinstance(condition, tirx.LT) and condition.a.same_as(lane) and isinstance(condition.b, tirx.IntImm):
+            lanes = min(max(0, int(condition.b)), lanes)
+        else:
+            return None
+    statements = list(_pieces(loop, loop.body.then_case, lanes))
+    if not others or not statements:
+        return statements
+    body = tirx.stmt.SeqStmt(statements) if len(statements) > 1 else statements[0]
+    return [tirx.stmt.IfThenElse(tirx.all(*others), body, None)]
+
+
+def _conjuncts(condition: Any) -> list[Any]:
+    """The conditions that all have to hold."""
+    return [*_conjuncts(condition.a), *_conjuncts(condition.b)] if isinstance(condition, tirx.And) else [condition]
 
 
 def _pieces(loop: Any, body: Any, lanes: int) -> Iterator[Any]:

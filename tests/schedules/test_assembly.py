@@ -10,7 +10,7 @@ import pytest
 from sqc.schedules import Kernel, Target, Tunable, lower
 from sqc.schedules._tvm import assembly
 from sqc.schedules.microkernel import Tile
-from tests.schedules.cases import Case
+from tests.schedules.cases import Case, check
 
 
 def convolution(target: str, channels: int, groups: int = 1, pixels: int = 14, *, table: bool = False) -> Kernel:
@@ -180,3 +180,13 @@ def test_what_is_spilled_lies_within_lines_of_cache() -> None:
     text = assembly(kernel.scheduled, kernel.target)
     assert "andq\t$-64, %rsp" in text
     assert re.search(r"vmova\w+\t%zmm\d+, -?\d+\(%rsp\)", text), "by aligned moves"
+
+
+@pytest.mark.parametrize("target", ["skylake-avx512", "icelake-server"])
+def test_no_store_of_results_has_a_mask(target: str) -> None:
+    """With one of a single lane it would write four bytes (LLVM issue 179489); nor where tiles reach over the edge."""
+    case = Case()
+    x, window = case.u8(2, 7, 37, 25), {"strides": (1, 2), "pads": (1, 1, 2, 2), "groups": 25, "layout": "NHWC"}
+    case.requantize(case.emit("qconv2d", x, case.s8(25, 1, 3, 3), case.bias(25), **window), 3e4)
+    kernel = check(case, target)
+    assert not re.search(r"vpmovus\w*b\s.*\{%k", assembly(kernel.scheduled, kernel.target))
