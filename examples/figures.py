@@ -22,6 +22,7 @@ from typing import Any
 import accuracy_tables
 import compile_time
 import memory
+import operators
 import scaling
 import speed
 from results import Results, Row, markdown
@@ -167,6 +168,20 @@ SECTIONS = {
             ),
         ),
     ),
+    "operators": Section(
+        "Operators by themselves",
+        ("operators.py",),
+        "python examples/operators.py",
+        (
+            Part(
+                operators.SECTION,
+                "Medians in microseconds of models of one operator, in ONNX's QDQ form with uint8 inputs and outputs "
+                "in ONNX's layout, which all engines get; sqc is timed through `model(x)`. *Times faster* is the time "
+                "of the quicker other engine over sqc's, the median over rounds.",
+                operators.table,
+            ),
+        ),
+    ),
     "memory": Section(
         "Memory",
         ("memory.py",),
@@ -274,7 +289,7 @@ def run(section: Section, results: Path, models: str) -> None:
     assert section.script is not None
     script, *arguments = section.script
     command = [sys.executable, str(HERE / script), *arguments, "--json", str(results)]
-    command += ["--models", models] if models else []
+    command += ["--models", models] if models and script != "operators.py" else []
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         sys.exit(f"failed: {shlex.join(command)}")
 

@@ -309,10 +309,27 @@ class _Folder:
 
     def matmul(self, op: Op) -> _Form | None:
         a, b = (self.single(operand) for operand in op.operands)
+        if a is not None and b is None:
+            return self.columns(op, a)
         if a is None or b is None:
             return None
         scale = np.float64(a.type.scale) * np.float64(b.type.scale)
         return self.accumulators(op, "qmatmul", [a, b], scale, op.attributes)
+
+    def columns(self, op: Op, a: Value) -> _Form | None:
+        """A product with matrices of constant int8 levels that have a scale for each column; None for any other."""
+        stored = self.stored(op.operands[1])
+        levels = stored.operands[0] if stored is not None else None
+        quantization = levels.type.quantization if levels is not None else None
+        if levels is None or quantization is None or levels.type.dtype != "int8" or any(quantization.zero_point):
+            return None
+        moved = op.integers("perm_b") or op.integers("perm_y")
+        if quantization.axis is None or quantization.axis != levels.type.rank - 1 or moved:
+            return None
+        array = (self.graph.constants[levels].astype(np.int16) + 128).astype(np.uint8)
+        b = self.rewriter.constant(array, levels.name, Quantization.per_tensor(1.0, 128))
+        scales = np.float64(a.type.scale) * np.array(quantization.scale, np.float64)
+        return self.accumulators(op, "qmatmul", [a, b], scales, op.attributes)
 
     def recurrence(self, op: Op) -> _Form | None:
         p, weights = self.forms.get(op.operands[0]), self.weights(op.operands[1])

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sqc.ir import Builder, Graph, Op, Rewriter, Value
+from sqc.ops.elementwise import BINARY, COMPARISONS, UNARY
+from sqc.ops.movement import moved_axes, turned_axes
 from sqc.passes.base import Notes
-from sqc.passes.rounding import prepares_input
 
 ANCHORS = ("qconv2d", "qfully_connected", "qmatmul", "qmul", "qsum_pool", "qreduce_sum", "qinterpolate")
 """Kinds whose accumulators an epilogue consumes."""
 
 MOVEMENT = ("transpose", "pad", "slice", "reshape", "gather")
-INJECTIVE = ("quantize", "dynamic_quantize", "dequantize", "requantize", "lookup", "qprelu", *MOVEMENT)
+INJECTIVE = ("quantize", "dynamic_quantize", "dequantize", "requantize", "lookup", "qprelu", *UNARY, *MOVEMENT)
 """Kinds that compute each element from one element; chains of them are one kernel."""
+
+PAIRED = (*BINARY, *COMPARISONS, "where")
+"""Float kinds that compute each element from one element of each operand; chains go through one of these."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class FuseRequantize:
     dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
     lookup(requantize(x, y, M, N))                                                            ->  fused
     fully_connected(x, restore_weights(w, s), b)                                              ->  fused
-    chains such as pad(transpose(quantize(x))), or quantize(x * f + d) of an input x           ->  fused
+    chains such as pad(transpose(quantize(x))), or quantize(sigmoid(dequantize(x)) * y + d)     ->  fused
 
     Constants become operands. Weights lose their scales, which are in the multipliers already.
     """
@@ -95,8 +99,8 @@ class FuseRequantize:
 
 
 def _is_injective(graph: Graph, op: Op) -> bool:
-    """Whether the op reads one tensor (and constants of its own) element by element."""
-    if prepares_input(graph, op):
+    """Whether the op reads a tensor of its size (and others, or constants of its own) element by element."""
+    if op.kind in PAIRED:
         return True
     terms = len(op.operands) // 2 if op.kind == "requantize" else 1
     return op.kind in INJECTIVE and terms == 1 and op.operands[0].type.dtype != "int32"
@@ -121,7 +125,7 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     chain: list[Op] = []
     user: Op | None = op
     while user is not None and user.result not in taken and _is_injective(graph, user):
-        if chain and (user.operands[0] != chain[-1].result or not _goes_with(user, chain)):
+        if chain and not (_continues(user, chain[-1]) and _goes_with(user, chain)):
             break
         if user.kind == "gather" and any(op.kind not in MOVEMENT for op in chain):
             break  # it may read what was computed several times
@@ -135,19 +139,20 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     return [] if chain and chain[0].kind == "reshape" else chain
 
 
+def _continues(op: Op, last: Op) -> bool:
+    """Whether ``op``, which alone reads what ``last`` computes, reads each element of it once."""
+    if op.kind in PAIRED:
+        return op.result.type.shape == last.result.type.shape
+    return op.operands[0] == last.result
+
+
 def _goes_with(op: Op, chain: Sequence[Op]) -> bool:
-    """Whether not one of ``op`` and ``chain`` goes through tiles, unless all only give axes another order."""
+    """Whether one kernel does well for both: tiles of bytes go through registers, and nothing else with them."""
     together = [*chain, op]
-    return not any(map(_turns_bytes, together)) or all(op.kind in ("transpose", "reshape") for op in together)
-
-
-def _turns_bytes(op: Op) -> bool:
-    """Whether the op gives bytes that lie side by side places far from each other: tiles of sixteen by sixteen."""
-    if op.kind != "transpose" or op.result.type.dtype not in ("uint8", "int8"):
-        return False
-    (x,) = op.operands
-    kept = op.integers("perm")[-1] == x.type.rank - 1
-    return not kept and min(x.type.shape[-1], op.result.type.shape[-1]) >= 16
+    if not any(turned_axes([member]) for member in together):
+        return True
+    axes = moved_axes(together)
+    return axes is not None and (not axes or axes[-1][1] == 1 or turned_axes(together) is not None)
 
 
 def _listing(ops: Sequence[Op]) -> str:

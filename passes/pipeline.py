@@ -84,7 +84,7 @@ def integer(
     )
 
 
-_INTEGERS: tuple[Pass, ...] = (FoldQparams(), FoldConstants(), EliminatePairs(), DeadCode())
+_INTEGERS: tuple[Pass, ...] = (FoldQparams(), FoldConstants(integers=True), EliminatePairs(), DeadCode())
 
 STORED: tuple[Pass, ...] = (ContractTypes(), RequantizeConcat(keep_rounding=True), EliminatePairs(), *_INTEGERS)
 """The same from a float graph that rounds already, as its model does, perhaps behind what moves its results."""

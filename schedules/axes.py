@@ -84,6 +84,8 @@ def merge_axes(chain: Chain) -> Chain:
     """The same computation over arrays of as few axes as possible, of the same elements in the same order."""
     if len(chain.steps) == 1 and chain.result.kind == "concat":
         return _merge_concat(chain)
+    if len(chain.steps) == 1 and chain.result.kind == "gather":
+        return _merge_gather(chain)
     if not all(step.kind in ELEMENTWISE and dict(step.attributes).get("axis") is None for step in chain.steps):
         return chain
     result = chain.result.shape
@@ -120,6 +122,14 @@ def _merge_concat(chain: Chain) -> Chain:
     inputs = [(merged(shape), dtype) for shape, dtype in chain.inputs]
     flat = Step(step.kind, step.sources, merged(step.shape), step.dtype, (("axis", 1),), 0, 0)
     return Chain(tuple(inputs), (flat,))
+
+
+def _merge_gather(chain: Chain) -> Chain:
+    step, ((shape, dtype), (indices, integers)) = chain.result, chain.inputs
+    axis = step["axis"] % len(shape)
+    before, count, behind = math.prod(shape[:axis]), math.prod(indices), math.prod(shape[axis + 1 :])
+    flat = Step("gather", step.sources, (before, count, behind), step.dtype, (("axis", 1),), 0, 0)
+    return Chain((((before, shape[axis], behind), dtype), ((count,), integers)), (flat,))
 
 
 def boundaries(chain: Chain, axis: int = -1) -> tuple[int, ...]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqc.ir import Op
+from sqc.ops.movement import TILE, turned_axes
 from sqc.schedules.axes import PARALLEL_CYCLES
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.target import Target
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 CYCLES = 0.15
 """About what a byte takes, in cache."""
 
-TILE = 16
-"""Rows and columns of a tile; see :mod:`sqc.schedules.intrinsics.transposed_tile`."""
-
 
 @dataclass(frozen=True)
 class Transposition:
@@ -29,24 +25,6 @@ class Transposition:
     shape: tuple[int, ...]
     perm: tuple[int, ...]
     dtype: str
-
-    @staticmethod
-    def of(ops: Sequence[Op]) -> Transposition | None:
-        """What a chain of transposes and reshapes does, with as few axes as possible.
-
-        None if it does more than that, keeps the last axis, is too small for a tile or too entangled.
-        """
-        dtype = ops[-1].result.type.dtype
-        axes = _moved_axes(ops) if dtype in ("uint8", "int8") else None
-        if not axes:
-            return None
-        source = sorted(axes, key=lambda axis: -axis[1])
-        perm = tuple(map(source.index, axes))
-        last = len(perm) - 1
-        row, column = perm[-1], perm.index(last)
-        if row == last or last - row > 2 or last - column > 2 or min(axes[-1][0], source[-1][0]) < TILE:
-            return None
-        return Transposition(tuple(extent for extent, _ in source), perm, dtype)
 
     def schedule(self, target: Target) -> Function:
         from sqc.schedules._tvm import Schedule, function, te
@@ -59,15 +37,16 @@ class Transposition:
         row, column = len(perm) - 1, place[-1]
         sch, whole = Schedule(function([x, out])), "out"
         order = list(range(len(perm)))
-        for axis in (row, column):
-            sch, whole, order = _cut(sch, whole, order, axis)
+        sizes = {row: min(shape[perm[row]], TILE), column: min(shape[-1], TILE)}
+        for axis, size in sizes.items():
+            sch, whole, order = _cut(sch, whole, order, axis, size)
         loops = dict(zip(order, sch.get_loops(sch.get_sblock(whole)), strict=True))
-        rows, columns = (sch.split(loops.pop(axis), [None, TILE]) for axis in (row, column))
+        rows, columns = (sch.split(loops.pop(axis), [None, size]) for axis, size in sizes.items())
         # Lines that a tile writes in part are still at hand when the next tile of the inner loop fills them up.
         tiles = [rows[0], columns[0]] if shape[perm[row]] > shape[-1] else [columns[0], rows[0]]
         others = [loops[axis] for axis in sorted(loops)]
         sch.reorder(*others, *tiles, columns[1], rows[1])
-        sch.tensorize(columns[1], register_transposed_tile(self.dtype))
+        sch.tensorize(columns[1], register_transposed_tile(self.dtype, sizes[row], sizes[column]))
         if CYCLES * math.prod(shape) >= PARALLEL_CYCLES:
             sch.parallel(sch.fuse(*others, tiles[0]))
         return sch.mod["main"]
@@ -85,8 +64,8 @@ class Transposition:
         return shape, perm
 
 
-def _cut(sch: Schedule, block: str, order: list[int], axis: int) -> tuple[Schedule, str, list[int]]:
-    """The schedule with ``block``, whose loops run over axes in ``order``, cut where whole tiles along ``axis`` end.
+def _cut(sch: Schedule, block: str, order: list[int], axis: int, size: int) -> tuple[Schedule, str, list[int]]:
+    """The schedule with ``block``, whose loops are over axes in ``order``, cut where tiles of ``size`` on ``axis`` end.
 
     Returns also the name of the part with whole tiles, and the order of its loops.
     """
@@ -95,63 +74,22 @@ def _cut(sch: Schedule, block: str, order: list[int], axis: int) -> tuple[Schedu
     loops = dict(zip(order, sch.get_loops(sch.get_sblock(block)), strict=True))
     loop = loops[axis]
     extent, variable = sch.get(loop).extent.value, sch.get(loop).loop_var.name
-    if extent % TILE == 0:
+    if extent % size == 0:
         return sch, block, order
     # Only the outermost loop leaves no loops that both parts share.
     order = [axis, *(other for other in order if other != axis)]
     sch.reorder(*(loops[i] for i in order))
-    sch.loop_partition(loop, [extent // TILE * TILE, None])
+    sch.loop_partition(loop, [extent // size * size, None])
     sch, whole = loops_from_zero(sch), f"{block}_{variable}0"
     tell_accesses(sch, whole)
     return sch, whole, order
 
 
-def _moved_axes(ops: Sequence[Op]) -> list[tuple[int, int]] | None:
-    """The axes of the result, merged, each with its extent and the distance of its elements in the operand."""
-    shape = ops[0].operands[0].type.shape
-    axes = [[(extent, math.prod(shape[axis + 1 :]))] for axis, extent in enumerate(shape)]
-    for op in ops:
-        if op.kind == "transpose":
-            axes = [axes[axis] for axis in op.integers("perm")]
-        elif op.kind == "reshape":
-            split = _split([part for axis in axes for part in axis], op.result.type.shape)
-            if split is None:
-                return None
-            axes = split
-        else:
-            return None
-    merged: list[tuple[int, int]] = []
-    for extent, stride in (part for axis in axes for part in axis if part[0] > 1):
-        if merged and merged[-1][1] == extent * stride:
-            merged[-1] = merged[-1][0] * extent, stride
-        else:
-            merged.append((extent, stride))
-    return merged
-
-
-def _split(parts: list[tuple[int, int]], shape: Sequence[int]) -> list[list[tuple[int, int]]] | None:
-    """The parts of each axis of ``shape``, which reshapes them; None if an axis ends within what cannot be divided."""
-    left = [part for part in parts if part[0] > 1]
-    result = []
-    for wanted in shape:
-        axis = []
-        while wanted > 1:
-            extent, stride = left.pop(0)
-            taken = math.gcd(extent, wanted)
-            if taken not in (extent, wanted):
-                return None
-            if taken < extent:
-                left.insert(0, (extent // taken, stride))
-            axis.append((taken, stride * (extent // taken)))
-            wanted //= taken
-        result.append(axis)
-    return result
-
-
 def lower_transposition(pattern: Pattern, target: Target) -> Kernel | None:
     """A kernel for transposes and reshapes of bytes, or None where tiles are of no use."""
-    problem = Transposition.of([pattern.anchor, *pattern.tail])
-    if problem is None:
+    axes = turned_axes([pattern.anchor, *pattern.tail])
+    if axes is None:
         return None
     (x,) = pattern.operand.values()
+    problem = Transposition(*axes, x.type.dtype)
     return Kernel(problem, target, (x,), pattern.result, lambda constants: [])

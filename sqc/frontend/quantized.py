@@ -39,23 +39,28 @@ Constant: TypeAlias = "np.ndarray | QuantizedConstant"
 
 
 def rearranged(constant: Constant, function: Callable[[np.ndarray], np.ndarray]) -> Constant:
-    """``function``, which only moves or drops elements, applied to a constant.
+    """``function``, which only moves, repeats or drops elements and inserts zeros, applied to a constant.
 
-    The result stays quantized unless its scales no longer lie along one axis.
+    The result stays quantized unless its scales no longer lie along one axis, or no level is zero for all.
     """
     if isinstance(constant, np.ndarray):
         return function(constant)
     levels, quantization = function(constant.levels), constant.quantization
+    along = [1] * constant.levels.ndim
+    if quantization.axis is not None:
+        along[quantization.axis] = -1
+    # Counted from 1, as zeros are what was inserted.
+    channels = np.arange(1, len(quantization.scale) + 1).reshape(along)
+    moved = function(np.array(np.broadcast_to(channels, constant.shape)))
+    if any(quantization.zero_point) and not moved.all():
+        return function(constant.array)
     if quantization.axis is None:
         return QuantizedConstant(levels, quantization)
-    along = [1] * constant.levels.ndim
-    along[quantization.axis] = -1
-    channels = np.arange(len(quantization.scale)).reshape(along)
-    moved = function(np.array(np.broadcast_to(channels, constant.shape)))
     for axis, extent in enumerate(moved.shape):
         lines = np.moveaxis(moved, axis, 0).reshape(extent, -1)
-        if lines.size and (lines == lines[:, :1]).all():
-            scale = tuple(quantization.scale[i] for i in lines[:, 0])
-            zero_point = tuple(quantization.zero_point[i] for i in lines[:, 0])
+        if lines.size and ((lines == lines.max(1, keepdims=True)) | (lines == 0)).all():
+            channel = np.maximum(lines.max(1) - 1, 0)
+            scale = tuple(quantization.scale[i] for i in channel)
+            zero_point = tuple(quantization.zero_point[i] for i in channel)
             return QuantizedConstant(levels, Quantization(scale, zero_point, axis))
     return function(constant.array)

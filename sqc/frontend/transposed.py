@@ -15,6 +15,7 @@ import numpy as np
 
 from sqc.frontend.depth import convolution_3d
 from sqc.frontend.node import Node, Unsupported
+from sqc.frontend.quantized import Constant, rearranged
 from sqc.frontend.table import handler
 from sqc.frontend.windows import Window, spatial_extents, to_2d
 from sqc.ir import Value
@@ -22,22 +23,30 @@ from sqc.ir import Value
 
 @handler("ConvTranspose")
 def conv_transpose(node: Node) -> Value:
-    x, weights = node.value(0), node.known(1)
+    x, weights = node.value(0), node.parameter(1)
     extents = spatial_extents(node, x)
-    if weights.ndim != x.type.rank or node.integers("kernel_shape", weights.shape[2:]) != weights.shape[2:]:
+    kernel = weights.shape[2:]
+    if len(weights.shape) != x.type.rank or node.integers("kernel_shape", kernel) != kernel:
         raise Unsupported(f"weights of shape {list(weights.shape)} do not fit the operand or kernel_shape")
     if len(extents) == 1:
-        x, weights = to_2d(node, x), weights[:, :, None, :]
+        x = to_2d(node, x)
     missing = x.type.rank - 2 - len(extents)
-    strides = (1,) * missing + node.integers("strides", (1,) * len(extents))
-    dilations = (1,) * missing + node.integers("dilations", (1,) * len(extents))
-    weights = _dilated(weights, dilations)
-    axes = _axes(node, extents, weights.shape[2 + missing :], strides[missing:])
-    axes = (_Axis(0, 1),) * missing + axes
+    strides = node.integers("strides", (1,) * len(extents))
+    dilations = node.integers("dilations", (1,) * len(extents))
+    spans = [dilation * (size - 1) + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    axes = (_Axis(0, 1),) * missing + _axes(node, extents, spans, strides)
+    strides = (1,) * missing + strides
     groups = node.integer("group")
-    phases = _phases(weights, strides, groups)
-    bias = np.tile(node.known(2).reshape(groups, 1, -1), (1, int(np.prod(strides)), 1)) if node.given(2) else None
-    y = _convolve(node, x, phases, bias, groups, axes, strides)
+
+    def phases(array: np.ndarray) -> np.ndarray:
+        dilated = _dilated(array, dilations)
+        return _phases(dilated.reshape(*dilated.shape[:2], *(1,) * missing, *dilated.shape[2:]), strides, groups)
+
+    def repeated(bias: np.ndarray) -> np.ndarray:
+        return np.tile(bias.reshape(groups, 1, -1), (1, int(np.prod(strides)), 1)).reshape(-1)
+
+    bias = rearranged(node.parameter(2), repeated) if node.given(2) else None
+    y = _convolve(node, x, rearranged(weights, phases), bias, groups, axes, strides)
     y = _interleave(node, y, groups, strides)
     starts = tuple(axis.crop for axis in axes)
     ends = tuple(axis.crop + axis.length for axis in axes)
@@ -109,8 +118,8 @@ def _phases(weights: np.ndarray, strides: Sequence[int], groups: int) -> np.ndar
 def _convolve(
     node: Node,
     x: Value,
-    weights: np.ndarray,
-    bias: np.ndarray | None,
+    weights: Constant,
+    bias: Constant | None,
     groups: int,
     axes: Sequence[_Axis],
     strides: Sequence[int],
@@ -122,7 +131,7 @@ def _convolve(
     after = tuple(max(end - extent, 0) for end, extent in zip(ends, x.type.shape[2:], strict=True))
     ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
     window = Window(tuple(kernel), ones, ones, before, after, zeros)
-    offset = None if bias is None else node.constant(bias.reshape(-1), f"{node.operand_name(2)}/phases")
+    offset = None if bias is None else node.constant(bias, f"{node.operand_name(2)}/phases")
     if len(kernel) == 3:
         return convolution_3d(node, x, weights, offset, window, groups)
     operands = [x, node.constant(weights, f"{node.operand_name(1)}/phases")] + ([offset] if offset is not None else [])

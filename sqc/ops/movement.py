@@ -11,6 +11,74 @@ import numpy as np
 from sqc.ir import Op, Required, TensorType, define
 from sqc.ops.shapes import normalize_axes
 
+TILE = 16
+"""Rows and columns of the tiles by which bytes are transposed; a power of two below it if an axis is no longer."""
+
+
+def turned_axes(ops: Sequence[Op]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The axes, as few as possible, of a chain that gives bytes side by side places far from each other: shape, order.
+
+    None if the chain does something else, is too small for a tile, or has more than an axis between a tile's two, or
+    any where one of these is shorter than a tile.
+    """
+    axes = moved_axes(ops)
+    if not axes or ops[-1].result.type.dtype not in ("uint8", "int8"):
+        return None
+    source = sorted(axes, key=lambda axis: -axis[1])
+    perm = tuple(map(source.index, axes))
+    last = len(perm) - 1
+    gap, gap_behind, rows, columns = last - perm[-1], last - perm.index(last), axes[-1][0], source[-1][0]
+    tiled = rows >= TILE or (rows in (2, 4, 8) and gap_behind == 1)
+    tiled &= columns >= TILE or (columns in (2, 4, 8) and gap == 1)
+    if gap == 0 or max(gap, gap_behind) > 2 or max(rows, columns) < TILE or not tiled:
+        return None
+    return tuple(extent for extent, _ in source), perm
+
+
+def moved_axes(ops: Sequence[Op]) -> list[tuple[int, int]] | None:
+    """The axes of what a chain of transposes and reshapes gives, merged: extents, and distances in its operand.
+
+    None if it holds other ops, or a reshape that does not keep to whole parts of axes.
+    """
+    shape = ops[0].operands[0].type.shape
+    axes = [[(extent, math.prod(shape[axis + 1 :]))] for axis, extent in enumerate(shape)]
+    for op in ops:
+        if op.kind == "transpose":
+            axes = [axes[axis] for axis in op.integers("perm")]
+        elif op.kind == "reshape":
+            split = _split([part for axis in axes for part in axis], op.result.type.shape)
+            if split is None:
+                return None
+            axes = split
+        else:
+            return None
+    merged: list[tuple[int, int]] = []
+    for extent, stride in (part for axis in axes for part in axis if part[0] > 1):
+        if merged and merged[-1][1] == extent * stride:
+            merged[-1] = merged[-1][0] * extent, stride
+        else:
+            merged.append((extent, stride))
+    return merged
+
+
+def _split(parts: list[tuple[int, int]], shape: Sequence[int]) -> list[list[tuple[int, int]]] | None:
+    """The parts of each axis of ``shape``, which reshapes them; None if an axis ends within what cannot be divided."""
+    left = [part for part in parts if part[0] > 1]
+    result = []
+    for wanted in shape:
+        axis = []
+        while wanted > 1:
+            extent, stride = left.pop(0)
+            taken = math.gcd(extent, wanted)
+            if taken not in (extent, wanted):
+                return None
+            if taken < extent:
+                left.insert(0, (extent // taken, stride))
+            axis.append((taken, stride * (extent // taken)))
+            wanted //= taken
+        result.append(axis)
+    return result
+
 
 def _infer_reshape(types: Sequence[TensorType], attributes: Mapping[str, Any]) -> TensorType:
     (x,) = types

@@ -100,6 +100,31 @@ def test_what_is_not_quantized_stays_in_float_with_reasons() -> None:
     assert "  - fully_connected 'float' stays in float: its weights are not quantized" in str(caught.value)
 
 
+def test_stored_weights_of_a_float_layer_are_numbers() -> None:
+    """The second layer reads what is not rounded."""
+    random = np.random.default_rng(0)
+    constants = {
+        "s": np.float32(4 / 255),
+        "z": np.uint8(128),
+        "w": random.integers(-127, 128, (4, 4, 1, 1)).astype(np.int8),
+        "w.s": random.uniform(0.005, 0.01, 4).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xr"]),
+        helper.make_node("DequantizeLinear", ["w", "w.s"], ["wr"], axis=0),
+        helper.make_node("Conv", ["xr", "wr"], ["a"]),
+        helper.make_node("Sigmoid", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "wr"], ["y"], name="float"),
+    ]
+    graph = sqc.import_onnx(model(nodes, {"x": ("N", 4, 6, 6)}, ["y"], constants))
+    arrays = inputs(graph)
+    compiled = sqc.compile(graph)
+    np.testing.assert_allclose(compiled.run(arrays)["y"], graph.run(arrays)["y"], rtol=1e-5)
+    with pytest.raises(CompileError, match="conv2d 'float' stays in float: not all that it reads is eight-bit"):
+        sqc.compile(graph, require_int8=True)
+
+
 def test_weights_alone_are_numbers() -> None:
     """A model that stores weights as integers and rounds no activation is a float model."""
     nodes = [
@@ -165,3 +190,48 @@ def test_digits_quantized_by_onnxruntime() -> None:
     for image in images:
         (wanted,) = session.run(None, {"image": image})
         np.testing.assert_allclose(compiled(image), wanted, atol=2.01 * step)
+
+
+ONE_LAYER = {
+    "lines": (("Conv", {"pads": [2, 2]}), (1, 4, 20), (6, 4, 5), 0),
+    "volumes": (("Conv", {"pads": [1] * 6}), (1, 4, 5, 6, 7), (6, 4, 3, 3, 3), 0),
+    "transposed": (("ConvTranspose", {"strides": [2, 2], "dilations": [2, 1]}), (1, 4, 6, 7), (4, 6, 3, 2), 1),
+    "transposed lines": (("ConvTranspose", {"strides": [3], "group": 2}), (1, 4, 9), (4, 3, 4), None),
+    "matrices": (("MatMul", {}), (3, 5, 8), (3, 8, 6), 2),
+}
+
+
+@pytest.mark.parametrize(("name", "zero_point"), [*((name, 0) for name in ONE_LAYER), ("lines", 3), ("volumes", 3)])
+def test_layers_that_become_others_keep_their_levels(name: str, zero_point: int) -> None:
+    """Rounded behind a relu. Where zeros have to be among the levels, these have no zero points."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    (op_type, attributes), shape, weights, axis = ONE_LAYER[name]
+    random = np.random.default_rng(0)
+    count = () if axis is None else (weights[axis],)
+    constants = {
+        "s": np.float32(4 / 255),
+        "z": np.uint8(128),
+        "w": random.integers(-120, 121, weights).astype(np.int8),
+        "w.s": random.uniform(0.005, 0.01, count).astype(np.float32),
+        "w.z": np.full(count, zero_point, np.int8),
+        "t": np.float32(0.05),
+        "o": np.uint8(0),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xr"]),
+        helper.make_node("DequantizeLinear", ["w", "w.s", "w.z"], ["wr"], **({} if axis is None else {"axis": axis})),
+        helper.make_node(op_type, ["xr", "wr"], ["a"], **attributes),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("QuantizeLinear", ["b", "t", "o"], ["bq"]),
+        helper.make_node("DequantizeLinear", ["bq", "t", "o"], ["y"]),
+    ]
+    proto = model(nodes, {"x": shape}, ["y"], constants)
+    graph = sqc.import_onnx(proto)
+    arrays = inputs(graph)
+    compiled = sqc.compile(graph, require_int8=True)
+    assert compiled.report.int8_share == 1.0
+    (expected,), (actual,) = sqc.quantize(graph).run(arrays).values(), compiled.run(arrays).values()
+    assert same_bits(actual, expected)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(actual, session.run(None, arrays)[0], atol=0.05 * 1.01)

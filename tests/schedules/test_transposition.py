@@ -22,6 +22,13 @@ MOVES = {
     "an axis behind the rows": ((3, 40, 50), (2, 0, 1)),
     "channels first": ((2, 19, 17, 24), (0, 3, 1, 2)),
     "channels last": ((2, 24, 19, 17), (0, 2, 3, 1)),
+    "two of each": ((49, 2, 58), (0, 2, 1)),
+    "four of each": ((3, 50, 4, 64), (0, 1, 3, 2)),
+    "eight of each": ((9, 8, 33), (0, 2, 1)),
+    "in two": ((49, 58, 2), (0, 2, 1)),
+    "in four": ((40, 64, 4), (0, 2, 1)),
+    "in eight, at their ends": ((40, 3, 37, 8), (0, 1, 3, 2)),
+    "few rows of one tile and more": ((4, 40), (1, 0)),
     "parallel": ((2, 128, 56, 56), (0, 2, 3, 1)),
 }
 
@@ -45,8 +52,15 @@ def test_reshapes_around_transposes() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "perm"),
-    [((64, 3), (1, 0)), ((3, 64), (1, 0)), ((20, 30, 40), (1, 0, 2)), ((16, 2, 3, 4, 16), (4, 3, 2, 1, 0))],
-    ids=["few columns", "few rows", "the last axis stays", "entangled"],
+    [
+        ((64, 3), (1, 0)),
+        ((3, 64), (1, 0)),
+        ((8, 8), (1, 0)),
+        ((4, 3, 64), (2, 1, 0)),
+        ((20, 30, 40), (1, 0, 2)),
+        ((16, 2, 3, 4, 16), (4, 3, 2, 1, 0)),
+    ],
+    ids=["three columns", "three rows", "too small", "few rows, apart", "the last axis stays", "entangled"],
 )
 def test_other_kernels_do_the_rest(shape: tuple[int, ...], perm: tuple[int, ...]) -> None:
     case = Case()
