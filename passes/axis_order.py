@@ -101,5 +101,6 @@ def _placement(shape: Sequence[int], order: list[int]) -> Permutation:
     for candidate in (channels_last(len(shape)), identity(len(shape))):
         if long_axes(shape, candidate) == order:
             return candidate
-    held = [axis for axis, extent in enumerate(shape) if extent == 1] + order
-    return inverse(held)
+    short = [axis for axis, extent in enumerate(shape) if extent == 1]
+    # The leading axis holds the samples, which are told apart by it.
+    return inverse([0, *short, *order[1:]] if order[:1] == [0] else [*short, *order])

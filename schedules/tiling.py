@@ -105,9 +105,10 @@ AVX-512 VNNI (Zen 4; Emerald Rapids)."""
 class Work:
     """``batch`` matrices of ``rows`` x ``columns`` accumulators, each a sum of ``steps`` dot products.
 
-    A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows. A register tile does not pass a
-    multiple of ``group`` columns. ``inputs`` is the size of all activations, ``staged(block)`` gives the bytes that are
-    staged for a block (0: none), ``epilogue`` is what follows the sums, ``product`` what they are made of.
+    A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows; if ``whole``, only of all. A
+    register tile does not pass a multiple of ``group`` columns. ``inputs`` is the size of all activations,
+    ``staged(block)`` gives the bytes that are staged for a block (0: none), ``epilogue`` is what follows the sums,
+    ``product`` what they are made of.
     """
 
     batch: int
@@ -120,6 +121,7 @@ class Work:
     epilogue: Epilogue
     staged: Callable[[int], int]
     product: Dot
+    whole: bool = False
 
     @cached_property
     def activations(self) -> int:
@@ -164,7 +166,8 @@ def candidates(work: Work, rows: int, vectors: int) -> Iterator[Tile]:
     column_tiles = -(-work.columns // (vectors * LANES))
     parts = [n for n in range(1, 33) if work.divides(n, column_tiles)]
     step = math.lcm(rows, work.unit)
-    blocks = {step * n for n in (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 28, 32, 48, 64) if step * n < work.rows}
+    units = () if work.whole else (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 28, 32, 48, 64)
+    blocks = {step * n for n in units if step * n < work.rows}
     for block in sorted(blocks | {round_up(work.rows, rows)}):
         if block != step and work.staged(block) > STACK_BYTES and any(b < block for b in blocks):
             continue
@@ -315,8 +318,9 @@ def product_tiles(problem: Product, target: Target) -> list[Tile]:
         epilogue=problem.epilogue,
         staged=lambda block: block * row_bytes,
         product=product,
+        whole=True,
     )
-    return [tile for tile in ranked(work, target) if tile.block >= rows]
+    return ranked(work, target)
 
 
 def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:

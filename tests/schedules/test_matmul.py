@@ -37,6 +37,13 @@ def test_zero_points_at_run_time(target: str, a: tuple[int, ...], b: tuple[int, 
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_more_rows_than_the_stack_holds(target: str) -> None:
+    case = Case()
+    case.requantize(case.emit("qmatmul", case.u8(1332, 129), case.u8(129, 17)), 1e5)
+    check(case, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_attention(target: str) -> None:
     case = Case()
     q, k, v = (case.u8(20, 3, 32) for _ in range(3))
