@@ -18,6 +18,7 @@ import pytest
 from sqc import schedules
 from sqc.codegen.memory import Buffer, plan_arena
 from sqc.ir import Op, Value
+from sqc.ops import movement
 from sqc.ops.quantization import LIMITS
 from sqc.schedules import (
     _tvm,
@@ -440,6 +441,15 @@ def permutation_inverted(patch: Patch) -> None:
         return View(right.shape, right.dtype, read)
 
     wrap(patch, views.transpose, transpose)
+
+
+@fault
+def tiles_of_other_axes(patch: Patch) -> None:
+    def axes(original: Callable[..., Any], ops: Any) -> Any:
+        found = original(ops)
+        return found and (found[0][::-1], found[1])
+
+    wrap(patch, movement.turned_axes, axes)
 
 
 @fault

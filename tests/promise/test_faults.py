@@ -49,7 +49,8 @@ CAUGHT_BY = {
     "last_share_of_margins_missing": 12,
     "gates_of_the_next_unit": 24,
     "concat_off_by_one": 37,
-    "permutation_inverted": 16,
+    "permutation_inverted": 21,
+    "tiles_of_other_axes": 0,
     "memory_reused_a_step_too_early": 37,
 }
 """A seed for each fault. After a change of the generator, ``python -m tests.promise.test_faults [NAME ...]`` finds new
