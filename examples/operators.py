@@ -113,8 +113,8 @@ def _shuffle(m: Qdq) -> str:
 
 def _shuffled(m: Qdq) -> str:
     """A channel shuffle where it mostly is: between convolutions."""
-    y = m.product("Conv", m.x(1, 116, 28, 28), m.w(116, 116, 1, 1), m.floats(116), terms=116)
-    split = m.node("Reshape", m.node("Relu", y), m.shape(1, 2, 58, 28, 28))
+    y = m.rounded(m.node("Relu", m.node("Conv", m.x(1, 116, 28, 28), m.w(116, 116, 1, 1), m.floats(116))), 4.0)
+    split = m.node("Reshape", y, m.shape(1, 2, 58, 28, 28))
     y = m.node("Reshape", m.node("Transpose", split, perm=[0, 2, 1, 3, 4]), m.shape(1, 116, 28, 28))
     return m.product("Conv", y, m.w(116, 116, 1, 1), m.floats(116), terms=116)
 

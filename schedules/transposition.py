@@ -1,4 +1,4 @@
-"""Transposes of bytes: tiles go through registers, so that nothing is read or written byte by byte."""
+"""Transposes: tiles of bytes go through registers, so that nothing is read or written byte by byte."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqc.ops.movement import TILE, turned_axes
+from sqc.ops.movement import TILE, moved_axes, ordered, turned_axes
 from sqc.schedules.axes import PARALLEL_CYCLES
+from sqc.schedules.chain import Chain, Step
 from sqc.schedules.kernel import Kernel, Pattern
 from sqc.schedules.target import Target
 
@@ -86,10 +87,18 @@ def _cut(sch: Schedule, block: str, order: list[int], axis: int, size: int) -> t
 
 
 def lower_transposition(pattern: Pattern, target: Target) -> Kernel | None:
-    """A kernel for transposes and reshapes of bytes, or None where tiles are of no use."""
-    axes = turned_axes([pattern.anchor, *pattern.tail])
-    if axes is None:
+    """A kernel for transposes and reshapes: of bytes by tiles, of rows that stay whole by copying these; or None."""
+    ops = [pattern.anchor, *pattern.tail]
+    type = pattern.operand[pattern.anchor.operands[0]].type
+    problem: Transposition | Chain | None = None
+    if not type.size:
         return None
-    (x,) = pattern.operand.values()
-    problem = Transposition(*axes, x.type.dtype)
-    return Kernel(problem, target, (x,), pattern.result, lambda constants: [])
+    if turned := turned_axes(ops):
+        problem = Transposition(*turned, type.dtype)
+    elif (axes := moved_axes(ops)) and axes[-1][1] == 1:
+        shape, perm = ordered(axes)
+        moved = Step("transpose", (0,), tuple(shape[axis] for axis in perm), type.dtype, (("perm", perm),), 0, 0)
+        problem = Chain(((shape, type.dtype),), (moved,))
+    if problem is None:
+        return None
+    return Kernel(problem, target, tuple(pattern.operand.values()), pattern.result, lambda constants: [])

@@ -24,15 +24,20 @@ def turned_axes(ops: Sequence[Op]) -> tuple[tuple[int, ...], tuple[int, ...]] | 
     axes = moved_axes(ops)
     if not axes or ops[-1].result.type.dtype not in ("uint8", "int8"):
         return None
-    source = sorted(axes, key=lambda axis: -axis[1])
-    perm = tuple(map(source.index, axes))
+    shape, perm = ordered(axes)
     last = len(perm) - 1
-    gap, gap_behind, rows, columns = last - perm[-1], last - perm.index(last), axes[-1][0], source[-1][0]
+    gap, gap_behind, rows, columns = last - perm[-1], last - perm.index(last), axes[-1][0], shape[-1]
     tiled = rows >= TILE or (rows in (2, 4, 8) and gap_behind == 1)
     tiled &= columns >= TILE or (columns in (2, 4, 8) and gap == 1)
     if gap == 0 or max(gap, gap_behind) > 2 or max(rows, columns) < TILE or not tiled:
         return None
-    return tuple(extent for extent, _ in source), perm
+    return shape, perm
+
+
+def ordered(axes: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape that such axes have in their operand, and their order in it."""
+    source = sorted(axes, key=lambda axis: -axis[1])
+    return tuple(extent for extent, _ in source), tuple(map(source.index, axes))
 
 
 def moved_axes(ops: Sequence[Op]) -> list[tuple[int, int]] | None:

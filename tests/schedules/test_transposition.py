@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sqc.errors import CompileError
 from sqc.schedules import Target, lower
+from sqc.schedules.chain import Chain
 from sqc.schedules.transposition import Transposition
 from tests.schedules.cases import Case, check
 from tests.targets import TARGETS
@@ -66,6 +68,23 @@ def test_other_kernels_do_the_rest(shape: tuple[int, ...], perm: tuple[int, ...]
     case = Case()
     case.emit("transpose", case.u8(*shape), perm=perm)
     assert not isinstance(check(case, "x86-64-v3").problem, Transposition)
+
+
+def test_rows_that_stay_whole_are_copied() -> None:
+    case = Case()
+    x = case.emit("transpose", case.u8(1, 4, 6, 5, 7), perm=(0, 2, 1, 3, 4))
+    case.emit("reshape", x, shape=(1, 24, 5, 7))
+    problem = check(case, "x86-64-v3").problem
+    assert isinstance(problem, Chain)
+    (step,) = problem.steps
+    assert (step.shape, step["perm"]) == ((6, 4, 35), (1, 0, 2))
+
+
+def test_nothing_to_move() -> None:
+    case = Case()
+    case.emit("transpose", case.u8(0, 64, 32), perm=(0, 2, 1))
+    with pytest.raises(CompileError, match="empty array"):
+        lower(case.op(), Target.parse("x86-64-v3"))
 
 
 @settings(deadline=None, max_examples=25)
