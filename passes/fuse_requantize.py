@@ -18,6 +18,14 @@ MOVEMENT = ("transpose", "pad", "slice", "reshape", "gather")
 INJECTIVE = ("quantize", "dynamic_quantize", "dequantize", "requantize", "lookup", "qprelu", *UNARY, *MOVEMENT)
 """Kinds that compute each element from one element; chains of them are one kernel."""
 
+FUNCTIONS = frozenset(UNARY) | {"maximum", "minimum", "prelu"}
+"""Float kinds whose formulas are more than an operation."""
+
+SERIES = frozenset(
+    ("sigmoid", "tanh", "elu", "celu", "selu", "silu", "gelu", "gelu_tanh", "mish", "softplus", "erf", "exp", "log")
+) | {"power"}
+"""Those that are polynomials, or contain some."""
+
 PAIRED = (*BINARY, *COMPARISONS, "where")
 """Float kinds that compute each element from one element of each operand; chains go through one of these."""
 
@@ -147,8 +155,19 @@ def _continues(op: Op, last: Op) -> bool:
 
 
 def _goes_with(op: Op, chain: Sequence[Op]) -> bool:
-    """Whether one kernel does well for both: tiles of bytes go through registers, and nothing else with them."""
+    """Whether one kernel does well for both: tiles of bytes go through registers, and nothing else with them.
+
+    Functions, tables and divisions bind what they read several times. Of those one within another the code takes TVM
+    ever longer: so a series has a kernel of its own, and so has any other function but for a division behind it.
+    """
     together = [*chain, op]
+    kinds = [member.kind for member in together]
+    functions = [kind for kind in kinds if kind in FUNCTIONS]
+    binding = len(functions) + kinds.count("lookup") + kinds.count("qprelu")
+    if not SERIES.isdisjoint(functions):
+        binding += kinds.count("quantize")
+    if functions and binding > 1:
+        return False
     if not any(turned_axes([member]) for member in together):
         return True
     axes = moved_axes(together)

@@ -164,6 +164,6 @@ def _own_boundaries(step: Step, shapes: Sequence[Shape], sources: Sequence[set[i
         return {cut - start for cut in sources[0]} if step["steps"][position] == 1 else set()
     if step.kind == "transpose" and step["perm"][place] == place:
         return sources[0]
-    if step.kind == "reshape" and axis == -1 and shapes[0] and shapes[0][-1] == step.shape[-1]:
+    if step.kind == "reshape" and axis == -1 and shapes[0][-1:] == step.shape[-1:] != ():
         return sources[0]
     return set()
