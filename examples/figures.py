@@ -52,6 +52,8 @@ class Section:
     script: tuple[str, ...] | None
     command: str
     parts: tuple[Part, ...]
+    of_models: bool = True
+    """Whether the script takes ``--models``."""
 
 
 def kernels_table(rows: Sequence[Row]) -> str:
@@ -181,6 +183,7 @@ SECTIONS = {
                 operators.table,
             ),
         ),
+        of_models=False,
     ),
     "memory": Section(
         "Memory",
@@ -289,7 +292,7 @@ def run(section: Section, results: Path, models: str) -> None:
     assert section.script is not None
     script, *arguments = section.script
     command = [sys.executable, str(HERE / script), *arguments, "--json", str(results)]
-    command += ["--models", models] if models and script != "operators.py" else []
+    command += ["--models", models] if models and section.of_models else []
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         sys.exit(f"failed: {shlex.join(command)}")
 

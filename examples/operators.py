@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from results import Results, Row, markdown
-from speed import TITLES, geometric_mean
+from speed import TITLES, geometric_mean, times_faster
 
 import sqc
 from sqc.bench.compare import OWN, SAMPLES, Rival, compare
@@ -40,7 +40,6 @@ class Qdq:
 
     nodes: list[NodeProto] = field(default_factory=list)
     inputs: list[ValueInfoProto] = field(default_factory=list)
-    outputs: list[ValueInfoProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
@@ -49,10 +48,10 @@ class Qdq:
         self.constants.append(numpy_helper.from_array(np.asarray(array, dtype), name))
         return name
 
-    def node(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        names = [f"v{len(self.nodes)}_{number}" for number in range(outputs)]
-        self.nodes.append(helper.make_node(op_type, inputs, names, name=names[0], **attributes))
-        return names[0]
+    def node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
+        return name
 
     def x(self, *shape: int) -> str:
         """A uint8 input, dequantized."""
@@ -122,7 +121,7 @@ def _shuffled(m: Qdq) -> str:
 def _lstm(m: Qdq, op_type: str, gates: int) -> str:
     steps, batch, inputs, hidden = 32, 8, 128, 128
     w, r = m.w(1, gates * hidden, inputs, axis=1), m.w(1, gates * hidden, hidden, axis=1)
-    y = m.node(op_type, m.x(steps, batch, inputs), w, r, hidden_size=hidden, outputs=1)
+    y = m.node(op_type, m.x(steps, batch, inputs), w, r, hidden_size=hidden)
     return m.rounded(y, 0.5)
 
 
@@ -231,8 +230,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = []
     gains = []
     for row in rows:
-        ratios = row["sqc_time_over_peer"]
-        gain = 1 / max(ratios.values()) if ratios else None
+        gain = times_faster(row)
         gains += [gain] if gain else []
         medians = (row["timings"].get(name, {}).get("median_ms") for name in engines)
         cells = ["-" if median is None else f"{median * 1e3:,.1f}" for median in medians]
@@ -241,13 +239,6 @@ def table(rows: Sequence[Row]) -> str:
     if gains:
         lines.append(["**geometric mean**", "", *[""] * len(engines), f"**{geometric_mean(gains):.2f}**"])
     return markdown(["operator", "threads", *(TITLES[name] for name in engines), "times faster"], lines)
-
-
-def _rows(operators: Sequence[str], arguments: argparse.Namespace) -> Iterator[Row]:
-    peers = () if arguments.only_sqc else PEERS
-    for number, operator in enumerate(operators, 1):
-        print(f"[{number}/{len(operators)}] {operator}", file=sys.stderr)
-        yield measure(operator, peers, arguments.threads, arguments.seconds)
 
 
 def main() -> None:
@@ -262,11 +253,11 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in OPERATORS]:
         parser.error(f"unknown operators: {', '.join(unknown)}; known: {'; '.join(OPERATORS)}")
     results = Results(arguments.json)
-    rows = []
-    for row in _rows(chosen, arguments):
-        rows.append(row)
+    for number, operator in enumerate(chosen, 1):
+        print(f"[{number}/{len(chosen)}] {operator}", file=sys.stderr)
+        row = measure(operator, () if arguments.only_sqc else PEERS, arguments.threads, arguments.seconds)
         results.merge(SECTION, [row], KEY, row["versions"])
-    print(table(results.rows(SECTION) if arguments.json else rows))
+    print(table(results.rows(SECTION)))
 
 
 if __name__ == "__main__":

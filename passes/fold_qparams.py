@@ -318,14 +318,11 @@ class _Folder:
 
     def columns(self, op: Op, a: Value) -> _Form | None:
         """A product with matrices of constant int8 levels that have a scale for each column; None for any other."""
-        stored = self.stored(op.operands[1])
-        levels = stored.operands[0] if stored is not None else None
-        quantization = levels.type.quantization if levels is not None else None
-        if levels is None or quantization is None or levels.type.dtype != "int8" or any(quantization.zero_point):
+        levels = self.weights(op.operands[1], op.operands[1].type.rank - 1)
+        if levels is None or op.integers("perm_b") or op.integers("perm_y"):
             return None
-        moved = op.integers("perm_b") or op.integers("perm_y")
-        if quantization.axis is None or quantization.axis != levels.type.rank - 1 or moved:
-            return None
+        quantization = levels.type.quantization
+        assert quantization is not None
         array = (self.graph.constants[levels].astype(np.int16) + 128).astype(np.uint8)
         b = self.rewriter.constant(array, levels.name, Quantization.per_tensor(1.0, 128))
         scales = np.float64(a.type.scale) * np.array(quantization.scale, np.float64)
@@ -355,13 +352,13 @@ class _Folder:
             hidden = steps.gru(bool(form.op.attributes["linear_before_reset"]))
         self.rewriter.replace(op, hidden)
 
-    def weights(self, value: Value) -> Value | None:
-        """The symmetric int8 constant behind ``value``, with one scale or one for each output channel; else None."""
+    def weights(self, value: Value, axis: int = 0) -> Value | None:
+        """The symmetric int8 constant behind ``value``, with one scale or one for each index of ``axis``; else None."""
         op = self.stored(value)
         quantization = op.operands[0].type.quantization if op is not None else None
         if op is None or quantization is None or op.operands[0].type.dtype != "int8":
             return None
-        symmetric = quantization.axis in (None, 0) and not any(quantization.zero_point)
+        symmetric = quantization.axis in (None, axis) and not any(quantization.zero_point)
         return op.operands[0] if symmetric else None
 
     def stored(self, value: Value) -> Op | None:

@@ -21,9 +21,10 @@ INJECTIVE = ("quantize", "dynamic_quantize", "dequantize", "requantize", "lookup
 FUNCTIONS = frozenset(UNARY) | {"maximum", "minimum", "prelu"}
 """Float kinds whose formulas are more than an operation."""
 
-SERIES = frozenset(
-    ("sigmoid", "tanh", "elu", "celu", "selu", "silu", "gelu", "gelu_tanh", "mish", "softplus", "erf", "exp", "log")
-) | {"power"}
+SERIES = frozenset({
+    "sigmoid", "tanh", "elu", "celu", "selu", "silu", "gelu", "gelu_tanh", "mish", "softplus", "erf", "exp", "log",
+    "power",
+})  # fmt: skip
 """Those that are polynomials, or contain some."""
 
 PAIRED = (*BINARY, *COMPARISONS, "where")
@@ -39,7 +40,7 @@ class FuseRequantize:
     dequantize(qfully_connected(x, w, b), M)                                                  ->  fused
     lookup(requantize(x, y, M, N))                                                            ->  fused
     fully_connected(x, restore_weights(w, s), b)                                              ->  fused
-    chains such as pad(transpose(quantize(x))), or quantize(sigmoid(dequantize(x)) * y + d)     ->  fused
+    chains such as pad(transpose(quantize(x))), or quantize(relu(dequantize(x)) * y + d)       ->  fused
 
     Constants become operands. Weights lose their scales, which are in the multipliers already.
     """
@@ -135,11 +136,6 @@ def _injective(graph: Graph, op: Op, taken: set[Value]) -> list[Op]:
     while user is not None and user.result not in taken and _is_injective(graph, user):
         if chain and not (_continues(user, chain[-1]) and _goes_with(user, chain)):
             break
-        if user.kind == "gather" and any(op.kind not in MOVEMENT for op in chain):
-            break  # it may read what was computed several times
-        kinds = {op.kind for op in chain}
-        if user.kind == "lookup" and "lookup" in kinds and kinds & {"quantize", "qprelu"}:
-            break  # their levels hold bindings, which may stand in the index of one read alone
         chain.append(user)
         user = graph.only_user(user.result)
     while chain and chain[-1].kind == "reshape":
@@ -155,13 +151,20 @@ def _continues(op: Op, last: Op) -> bool:
 
 
 def _goes_with(op: Op, chain: Sequence[Op]) -> bool:
-    """Whether one kernel does well for both: tiles of bytes go through registers, and nothing else with them.
+    """Whether one kernel does well for both.
 
-    Functions, tables and divisions bind what they read several times. Of those one within another the code takes TVM
-    ever longer: so a series has a kernel of its own, and so has any other function but for a division behind it.
+    Not a gather of what was computed, as it may read that several times. Not tables of tables behind levels that hold
+    bindings, which may stand in the index of one read alone. Functions, tables and divisions bind what they read
+    several times; of those one within another the code takes TVM ever longer: so a series has a kernel of its own, and
+    so has any other function but for a division behind it. Tiles of bytes go through registers, and nothing else does
+    with them.
     """
     together = [*chain, op]
     kinds = [member.kind for member in together]
+    if op.kind == "gather" and not all(kind in MOVEMENT for kind in kinds):
+        return False
+    if op.kind == "lookup" and kinds.count("lookup") > 1 and not {"quantize", "qprelu"}.isdisjoint(kinds):
+        return False
     functions = [kind for kind in kinds if kind in FUNCTIONS]
     binding = len(functions) + kinds.count("lookup") + kinds.count("qprelu")
     if not SERIES.isdisjoint(functions):

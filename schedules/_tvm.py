@@ -122,12 +122,12 @@ def tell_accesses(schedule: Schedule, block: str) -> None:
     """Let a block that stores one element tell what it reads and writes, where ``loop_partition`` told too much."""
     node = schedule.get(schedule.get_sblock(block))
 
-    def element(access: Any) -> Any:
-        return tirx.BufferRegion(access.source, [tvm.ir.Range(i, i + 1) for i in access.indices])
+    def element(buffer: Any, index: Any) -> Any:
+        return tirx.BufferRegion(buffer, [tvm.ir.Range(i, i + 1) for i in index])
 
-    reads = [element(load) for load in collect(node.body, Load)]
-    stored = tirx.BufferRegion(node.body.buffer, [tvm.ir.Range(i, i + 1) for i in node.body.indices])
-    changed = changed_block(node, reads=reads, writes=[stored])
+    reads = [element(load.source, load.indices) for load in collect(node.body, Load)]
+    writes = [element(node.body.buffer, node.body.indices)]
+    changed = changed_block(node, reads=reads, writes=writes)
     schedule.state.replace(schedule.get_sref(schedule.get_sblock(block)), changed, {node: changed})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqc.ir import Op
 from sqc.ops.movement import TILE, moved_axes, ordered, turned_axes
 from sqc.schedules.axes import PARALLEL_CYCLES
 from sqc.schedules.chain import Chain, Step
@@ -86,19 +88,21 @@ def _cut(sch: Schedule, block: str, order: list[int], axis: int, size: int) -> t
     return sch, whole, order
 
 
+def _problem(ops: Sequence[Op]) -> Transposition | Chain | None:
+    dtype = ops[-1].result.type.dtype
+    if turned := turned_axes(ops):
+        return Transposition(*turned, dtype)
+    axes = moved_axes(ops)
+    if not axes or axes[-1][1] != 1:
+        return None
+    shape, perm = ordered(axes)
+    moved = Step("transpose", (0,), tuple(shape[axis] for axis in perm), dtype, (("perm", perm),), 0, 0)
+    return Chain(((shape, dtype),), (moved,))
+
+
 def lower_transposition(pattern: Pattern, target: Target) -> Kernel | None:
     """A kernel for transposes and reshapes: of bytes by tiles, of rows that stay whole by copying these; or None."""
-    ops = [pattern.anchor, *pattern.tail]
-    type = pattern.operand[pattern.anchor.operands[0]].type
-    problem: Transposition | Chain | None = None
-    if not type.size:
-        return None
-    if turned := turned_axes(ops):
-        problem = Transposition(*turned, type.dtype)
-    elif (axes := moved_axes(ops)) and axes[-1][1] == 1:
-        shape, perm = ordered(axes)
-        moved = Step("transpose", (0,), tuple(shape[axis] for axis in perm), type.dtype, (("perm", perm),), 0, 0)
-        problem = Chain(((shape, type.dtype),), (moved,))
+    problem = _problem([pattern.anchor, *pattern.tail]) if pattern.result.type.size else None
     if problem is None:
         return None
     return Kernel(problem, target, tuple(pattern.operand.values()), pattern.result, lambda constants: [])

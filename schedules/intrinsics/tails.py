@@ -25,9 +25,7 @@ def vectorize_tails(body: Any) -> Any:
             statements = _unrolled(node)
         else:
             return node
-        if not statements:
-            return node
-        return tirx.stmt.SeqStmt(statements) if len(statements) > 1 else statements[0]
+        return _sequence(statements) if statements else node
 
     return rewrite_nodes(body, tirx.stmt.For, rewrite)
 
@@ -68,8 +66,11 @@ def _without_test(loop: Any) -> list[Any] | None:
     statements = list(_pieces(loop, loop.body.then_case, lanes))
     if not others or not statements:
         return statements
-    body = tirx.stmt.SeqStmt(statements) if len(statements) > 1 else statements[0]
-    return [tirx.stmt.IfThenElse(tirx.all(*others), body, None)]
+    return [tirx.stmt.IfThenElse(tirx.all(*others), _sequence(statements), None)]
+
+
+def _sequence(statements: list[Any]) -> Any:
+    return tirx.stmt.SeqStmt(statements) if len(statements) > 1 else statements[0]
 
 
 def _conjuncts(condition: Any) -> list[Any]:
