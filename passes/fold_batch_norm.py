@@ -20,8 +20,7 @@ class FoldBatchNorm:
     batch_norm(conv2d(x, w, b))  ->  conv2d(x, w * s, b * s + t)  where s = gamma / sqrt(var + epsilon),
                                                                        t = beta - mean * s
 
-    Reshapes and transposes may lie between. One that stands alone becomes a depthwise 1x1 conv2d on images, else
-    mul(x, s) + t.
+    Reshapes and transposes may lie between. One that stands alone becomes mul(x, s) + t.
     """
 
     name: ClassVar[str] = "fold-batch-norm"
@@ -51,15 +50,8 @@ class FoldBatchNorm:
 
     def _alone(self, sweep: Sweep, op: Op, axis: int, scale: np.ndarray, shift: np.ndarray, notes: Notes) -> Value:
         x, name = sweep.map(op.operands[0]), op.result.name
-        channels = scale.size
-        if x.type.rank == 4 and axis in (1, 3):
-            notes.add(self, op, "became a depthwise convolution, as no layer before it can take it in")
-            weights = sweep.constant(scale.reshape(channels, 1, 1, 1), f"{name}.scale")
-            bias = sweep.constant(shift, f"{name}.shift")
-            attributes = {"groups": channels, "layout": "NCHW" if axis == 1 else "NHWC"}
-            return sweep.emit("conv2d", [x, weights, bias], attributes, name=name, source=op.source)
         notes.add(self, op, "became a product and a sum, as no layer before it can take it in")
-        shape = (channels,) + (1,) * (x.type.rank - 1 - axis)
+        shape = (scale.size,) + (1,) * (x.type.rank - 1 - axis)
         factor = sweep.constant(scale.reshape(shape), f"{name}.scale")
         term = sweep.constant(shift.reshape(shape), f"{name}.shift")
         product = sweep.emit("mul", [x, factor], name=f"{name}.scaled", source=op.source)

@@ -25,6 +25,7 @@ from sqc.passes.integer_parameters import (
     in_steps,
     level,
     multiplier,
+    offset_levels,
     slope_multiplier,
     table,
 )
@@ -37,6 +38,7 @@ from sqc.passes.rounding import (
     RECURRENT,
     function_operand,
     initial_states,
+    is_parameter,
     levels_behind,
 )
 
@@ -60,15 +62,24 @@ class FoldQparams:
 
 @dataclass(frozen=True)
 class _Term:
-    """Integers and what one unit of them is worth: float64, broadcasting against them. Zero points are in the type."""
+    """Integers and what one unit of them is worth: float64, broadcasting against them. Zero points are in the type.
+
+    An ``offset`` is a constant, which broadcasts against the other terms.
+    """
 
     value: Value
     scale: np.ndarray | np.float64
+    offset: bool = False
 
     @property
     def wide(self) -> bool:
         """Whether these are 32-bit accumulators."""
-        return self.value.type.dtype == "int32"
+        return self.value.type.dtype == "int32" and not self.offset
+
+    @property
+    def plain(self) -> bool:
+        """Whether these are levels of eight bits in their own scale."""
+        return self.value.type.dtype == "uint8" and np.ndim(self.scale) == 0 and self.scale == self.value.type.scale
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,14 @@ class _Sum:
 
     @property
     def single(self) -> Value | None:
-        """The only term, eight bits and not clamped; else None."""
+        """The only term, eight bits in its own scale and not clamped; else None."""
         (term, *more) = self.terms
-        return None if more or term.wide or self.clamped else term.value
+        return term.value if term.plain and not more and not self.clamped else None
+
+    @property
+    def scalable(self) -> bool:
+        """Whether factors and offsets of each channel may be part of the rounding: it has no accumulators."""
+        return not self.clamped and not any(term.wide for term in self.terms)
 
 
 @dataclass(frozen=True)
@@ -206,8 +222,8 @@ class _Folder:
         if op is None or value.type.dtype != "float32":
             return self.rewriter.map(value)
         form = self.forms.get(value)
-        if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped:
-            (term,) = form.terms
+        term = form.terms[0] if isinstance(form, _Sum) and len(form.terms) == 1 and not form.clamped else None
+        if term is not None and (term.wide or term.plain):
             operands = [term.value]
             if term.wide:
                 operands.append(self.constant(multiplier(term.scale), f"{value.name}.multiplier"))
@@ -436,6 +452,8 @@ class _Folder:
 
     def sum(self, op: Op) -> _Form | None:
         """A sum and one more term, accumulators first. At most one holds those, and they have the result's shape."""
+        if (shifted := self.shifted(op)) is not None:
+            return shifted
         total, last = (self.forms.get(operand) for operand in op.operands)
         if not isinstance(total, _Sum) or total.clamped or not isinstance(last, _Sum) or last.clamped:
             return None
@@ -443,13 +461,35 @@ class _Folder:
         sums = [term for term in terms if term.wide]
         if len(last.terms) > 1 or len(sums) > 1 or any(term.value.type.shape != op.result.type.shape for term in sums):
             return None
+        if sums and not all(term.wide or term.plain for term in terms):
+            return None
         if op.kind == "sub":
-            if terms[-1].wide:
+            if not terms[-1].plain:
                 return None
             terms[-1] = self.negated(op, terms[-1])
         if sums:
             self.note(op, f"is computed on the accumulators %{sums[0].value.name}, before they are rounded")
         return _Sum(tuple(sorted(terms, key=lambda term: not term.wide)))
+
+    def shifted(self, op: Op) -> _Sum | None:
+        """A sum and a constant, which is added before the rounding."""
+        total, parameter = self.with_parameter(op)
+        if total is None or parameter is None or (op.kind == "sub" and self.known(op.operands[1]) is None):
+            return None
+        levels, unit = offset_levels(parameter if op.kind == "add" else -parameter)
+        constant = self.constant(levels, f"{op.result.name}.offset")
+        return replace(total, terms=(*total.terms, _Term(constant, np.float64(unit), offset=True)))
+
+    def with_parameter(self, op: Op) -> tuple[_Sum | None, np.ndarray | None]:
+        """The form of one operand and the constant that the other one is, if that had better not be rounded."""
+        for value, parameter in (op.operands, op.operands[::-1]):
+            form, array = self.forms.get(value), self.known(parameter)
+            if not isinstance(form, _Sum) or not form.scalable or value.type.shape != op.result.type.shape:
+                continue
+            # A constant that is stored in eight bits has an integer form of its own.
+            if array is not None and (self.single(parameter) is None or is_parameter(op, value, parameter)):
+                return form, array
+        return None, None
 
     def negated(self, op: Op, term: _Term) -> _Term:
         """Exact: level 255 - q with zero point 255 - z stands for the number of the other sign."""
@@ -474,6 +514,10 @@ class _Folder:
         return _Rounding(emit)
 
     def product(self, op: Op) -> _Form | None:
+        total, parameter = self.with_parameter(op)
+        if total is not None and parameter is not None:
+            factor = parameter.astype(np.float64)
+            return replace(total, terms=tuple(replace(term, scale=term.scale * factor) for term in total.terms))
         a, b = (self.single(operand) for operand in op.operands)
         if a is None or b is None:
             return None
@@ -508,7 +552,8 @@ class _Folder:
         tables[1::2] = [
             self.constant(array, value.name) for array, value in zip(levels, op.operands[2::2], strict=True)
         ]
-        return self.accumulators(op, "qinterpolate", [x, *tables], np.float64(x.type.scale) / 2.0**bits, op.attributes)
+        unit = np.float64(x.type.scale) / 2.0 ** sum(bits)
+        return self.accumulators(op, "qinterpolate", [x, *tables], unit, op.attributes)
 
     def is_shown(self, value: Value) -> bool:
         """Whether an output of the graph depends on ``value`` as it is, before any rounding."""

@@ -20,18 +20,37 @@ _NORMAL = np.finfo(np.float32)
 
 
 def multiplier(scale: np.ndarray | float, result_scale: float = 1.0) -> np.ndarray:
-    """``scale / result_scale`` as float32, kept positive, finite and normal.
+    """``scale / result_scale``, of either sign, as float32, kept finite and normal.
 
     What lies outside the normal numbers saturates or vanishes in any case: accumulators are whole and below 2**31.
     """
     exact = np.asarray(scale, np.float64) / np.float64(result_scale)
-    return np.asarray(np.clip(exact, float(_NORMAL.tiny), float(_NORMAL.max)).astype(np.float32))
+    magnitude = np.clip(np.abs(exact), float(_NORMAL.tiny), float(_NORMAL.max))
+    return np.asarray(np.copysign(magnitude, exact).astype(np.float32))
 
 
 def slope_multiplier(slope: np.ndarray, x: TensorType, result_scale: float) -> np.ndarray:
-    """The multipliers of levels of ``x`` for a slope of either sign, float32."""
-    magnitude = multiplier(np.abs(slope.astype(np.float64)) * x.scale, result_scale)
-    return np.asarray(np.copysign(magnitude, slope.astype(np.float32)))
+    """The multipliers of levels of ``x`` for a slope, float32."""
+    return multiplier(slope.astype(np.float64) * x.scale, result_scale)
+
+
+def slope_of(factor: np.ndarray, x: TensorType, result_scale: float) -> np.ndarray | None:
+    """The float32 slope whose :func:`slope_multiplier` is ``factor``; None if there is none."""
+    slope = (factor.astype(np.float64) * result_scale / x.scale).astype(np.float32)
+    for candidate in (np.nextafter(slope, np.float32(-np.inf)), np.nextafter(slope, np.float32(np.inf))):
+        exact = slope_multiplier(slope, x, result_scale) == factor
+        slope = np.where(exact, slope, candidate)
+    return slope if (slope_multiplier(slope, x, result_scale) == factor).all() else None
+
+
+def offset_levels(offset: np.ndarray) -> tuple[np.ndarray, float]:
+    """A constant term of a sum as int32 levels, and what one of them is worth: a power of two.
+
+    The largest of them is about 2**20, so that levels times a multiplier are as exact as float32 is.
+    """
+    _, exponent = np.frexp(np.float64(np.abs(offset).max(initial=0.0)))
+    unit = float(np.ldexp(1.0, int(exponent) - 20))
+    return np.rint(offset.astype(np.float64) / unit).astype(np.int32), unit
 
 
 def level(value: float, scale: float, zero_point: int) -> int:

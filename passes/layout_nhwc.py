@@ -63,8 +63,8 @@ class _Layout(Sweep):
         self._placed: dict[tuple[Value, Permutation], Value] = {}
         for value in graph.inputs:
             wanted = _image_order(graph, value, layout)
-            if wanted is not None and wanted != identity(4):
-                self._placed[value, identity(4)] = super().map(value)
+            if wanted is not None and wanted != identity(value.type.rank):
+                self._placed[value, identity(value.type.rank)] = super().map(value)
                 self._held[value] = (self.place(value, wanted), wanted)
 
     def map(self, value: Value) -> Value:
@@ -131,20 +131,31 @@ _HELD_AS: Mapping[str, Permutation] = {"NHWC": channels_last(4), "NCHW": inverse
 
 
 def _image_order(graph: Graph, value: Value, layout: str) -> Permutation | None:
-    """How an input should be held for the first convolution or pool that reads it, perhaps through elementwise ops."""
+    """How an input should be held for the first convolution, pool or reshape that reads it in another order than the
+    model's, perhaps through elementwise ops."""
     axes = {value: identity(value.type.rank)}  # of what derives from it, as axes of the input
     for op in graph.ops:
         perm = next((axes[operand] for operand in op.operands if operand in axes), None)
-        if perm is None or len(perm) != 4:
+        if perm is None or len(perm) < 4:
             continue
         if op.kind in WINDOWED:
             reached = op.string("layout") == layout
             return inverse(perm if reached else tuple(perm[axis] for axis in inverse(_HELD_AS[layout])))
+        if op.kind == "reshape" and perm != identity(len(perm)):
+            return inverse(perm)
         if op.kind == "transpose":
             axes[op.result] = tuple(perm[axis] for axis in op.integers("perm"))
-        elif op.kind in _KEEP_ORDER and op.result.type.rank == 4:
+        elif op.kind in _KEEP_ORDER and op.result.type.rank == len(perm):
             axes[op.result] = perm
     return None
+
+
+def _along_images(sweep: _Layout, x: Value, axes: Sequence[int]) -> Permutation:
+    """How to hold ``x`` for an op that goes along ``axes``: channels last if it is held as the model has it, with
+    channels in the second place that fill vectors, and if the op would take elements of the last axis one by one."""
+    perm, rank = sweep.perm(x), x.type.rank
+    spatial = sweep.layout == "NHWC" and rank >= 4 and rank - 1 in axes and min(axes) > 1
+    return channels_last(rank) if spatial and perm == identity(rank) and x.type.shape[1] >= VECTOR else perm
 
 
 def _windowed(sweep: _Layout, op: Op) -> bool:
@@ -246,10 +257,10 @@ def _normalize(sweep: _Layout, op: Op) -> bool:
 def _interpolate(sweep: _Layout, op: Op) -> bool:
     """The axes renamed, and what belongs to each reordered with them"""
     x, *tables = op.operands
-    perm = sweep.perm(x)
+    perm = _along_images(sweep, x, op.integers("axes"))
     places = sorted((perm[axis], i) for i, axis in enumerate(op.integers("axes")))
     operands = [sweep.map(table) for _, i in places for table in tables[2 * i : 2 * i + 2]]
-    return sweep.emit_held(op, [sweep.held(x), *operands], perm, axes=tuple(axis for axis, _ in places))
+    return sweep.emit_held(op, [sweep.place(x, perm), *operands], perm, axes=tuple(axis for axis, _ in places))
 
 
 def _pad(sweep: _Layout, op: Op) -> bool:
@@ -269,10 +280,11 @@ def _slice(sweep: _Layout, op: Op) -> bool:
 def _gather(sweep: _Layout, op: Op) -> bool:
     """A list of indices keeps the axes where they are"""
     x, indices = op.operands
-    perm = sweep.perm(x)
     if indices.type.rank != 1:
         return False
-    return sweep.emit_held(op, [sweep.held(x), sweep.map(indices)], perm, axis=perm[op.integer("axis") % x.type.rank])
+    axis = op.integer("axis") % x.type.rank
+    perm = _along_images(sweep, x, [axis])
+    return sweep.emit_held(op, [sweep.place(x, perm), sweep.map(indices)], perm, axis=perm[axis])
 
 
 def _reduce_mean(sweep: _Layout, op: Op) -> bool:
@@ -349,6 +361,9 @@ def _written(perm: Permutation) -> Permutation:
     """A permutation as an attribute of a product: empty where it changes nothing."""
     return () if perm == identity(len(perm)) else perm
 
+
+VECTOR = 16
+"""Channels that make it worth to bring them together."""
 
 WINDOWED = ("conv2d", "qconv2d", "max_pool", "average_pool")
 _KEEP_ORDER = (

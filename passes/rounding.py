@@ -136,6 +136,14 @@ def place(graph: Graph, exclude: Collection[str] = ()) -> Placement:
     return Placement(tuple(rounded), precision)
 
 
+def is_parameter(op: Op, value: Value, parameter: Value) -> bool:
+    """Whether a constant operand of a product or a sum had better be part of the rounding behind, in as many digits as
+    float32 has: a factor or an offset of each channel, or else few beside what ``value``, the other operand, holds."""
+    kept = value.type.shape == op.result.type.shape
+    few = parameter.type.size == max(parameter.type.shape, default=1) or 4 * parameter.type.size <= value.type.size
+    return op.kind in ("add", "sub", "mul") and kept and few
+
+
 def activations(op: Op) -> tuple[Value, ...]:
     """The operands that are rounded: not weights, which have scales of their own, and not indices."""
     return op.operands[:1] if op.kind in (*PARAMETRIZED, "gather") else op.operands
@@ -303,11 +311,17 @@ def _residual(graph: Graph, op: Op, reasons: Mapping[Value, str], order: Mapping
 
 
 def _continues_sum(graph: Graph, op: Op, value: Value) -> bool:
-    """Whether ``op`` adds to, or subtracts from, the sum ``value``: then one rounding does for both."""
+    """Whether ``op`` adds to, or subtracts from, the sum ``value``: then one rounding does for both.
+
+    So it does behind a product with a constant for each channel.
+    """
     producer = graph.producer(value)
     if producer is None or op.operands[0] != value or value.type.shape != op.result.type.shape:
         return False
-    return all(step.kind in ("add", "sub") and function_operand(graph, step) is None for step in (producer, op))
+    if op.kind not in ("add", "sub") or function_operand(graph, op) or function_operand(graph, producer):
+        return False
+    scaled = producer.kind == "mul" and any(_is_exact(graph, producer, operand) for operand in producer.operands)
+    return producer.kind in ("add", "sub") or scaled
 
 
 def _is_last(graph: Graph, op: Op, wanted: Collection[Value]) -> bool:
@@ -327,8 +341,14 @@ def _wanted(graph: Graph, reasons: Mapping[Value, str]) -> set[Value]:
         if function is not None:
             wanted.add(function)
         elif op.kind not in RECURRENT:
-            wanted.update(activations(op))
+            wanted.update(value for value in activations(op) if not _is_exact(graph, op, value))
     return wanted
+
+
+def _is_exact(graph: Graph, op: Op, value: Value) -> bool:
+    """Whether ``value`` is a constant that becomes part of the rounding behind ``op``."""
+    others = [operand for operand in op.operands if operand != value]
+    return graph.is_constant(value) and len(others) == 1 and is_parameter(op, others[0], value)
 
 
 def _reason(graph: Graph, op: Op, exclude: Collection[str]) -> str:

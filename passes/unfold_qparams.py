@@ -16,7 +16,7 @@ from sqc.ops.elementwise import UNARY
 from sqc.ops.quantization import ROUNDED
 from sqc.ops.shapes import normalize_axes
 from sqc.passes.base import Notes
-from sqc.passes.integer_parameters import counted_taps, exponentials, multiplier, slope_multiplier, table
+from sqc.passes.integer_parameters import counted_taps, exponentials, multiplier, slope_multiplier, slope_of, table
 from sqc.passes.rounding import MOVEMENT, TABLES
 
 
@@ -100,9 +100,17 @@ class _Unfolder(Rewriter):
         self.round(op, self.emit_float(op, operands, **changes))
 
     def requantize(self, op: Op) -> None:
+        count = len(op.operands) // 2
         terms = []
-        for term, unit in zip(op.operands, self.units(op, op.number("scale")), strict=False):
-            terms.append(self.accumulated(term, unit) if term.type.dtype == "int32" else self.real(term))
+        for term, factor, unit in zip(
+            op.operands, op.operands[count:], self.units(op, op.number("scale")), strict=False
+        ):
+            if term.type.dtype == "uint8":
+                terms.append(self.scaled(op, term, self.known(op, factor)))
+            elif term in self.graph.constants:
+                terms.append(self.offset(op, term, self.known(op, factor)))
+            else:
+                terms.append(self.accumulated(term, unit))
         total = terms[0]
         for term in terms[1:]:
             total = self.emit("add", [total, term], name=f"{op.result.name}.real", source=op.source)
@@ -128,11 +136,24 @@ class _Unfolder(Rewriter):
         def test(m: np.ndarray | None) -> Callable[[np.ndarray | np.float64], bool]:
             return lambda unit: m is not None and bool((multiplier(unit, scale) == m).all())
 
-        checks = [test(m) for m in multipliers]
-        for term, check in zip(op.operands, checks, strict=False):
-            if term.type.dtype == "uint8" and not check(np.float64(term.type.scale)):
-                raise CompileError(f"{op.label()} does not scale %{term.name} by its own scale")
-        return checks
+        return [test(m) for m in multipliers]
+
+    def scaled(self, op: Op, x: Value, factor: np.ndarray) -> Value:
+        """The real numbers of levels times what ``factor`` multiplies them by beyond their own scale."""
+        real = self.real(x)
+        if (multiplier(np.float64(x.type.scale), op.number("scale")) == factor).all():
+            return real
+        slope = slope_of(factor, x.type, op.number("scale"))
+        if slope is None:
+            raise CompileError(f"{op.label()} scales %{x.name} by what is no number of float32")
+        operands = [real, self.constant(slope, f"{op.result.name}.factor")]
+        return self.emit("mul", operands, name=f"{op.result.name}.scaled", source=op.source)
+
+    def offset(self, op: Op, levels: Value, factor: np.ndarray) -> Value:
+        """The real numbers of a constant term, whose unit is a power of two."""
+        unit = 2.0 ** np.rint(np.log2(factor.astype(np.float64) * op.number("scale")))
+        array = (self.graph.constants[levels] * unit).astype(np.float32)
+        return self.constant(array, levels.name)
 
     def accumulated(self, value: Value, matches: Callable[[np.ndarray | np.float64], bool]) -> Value:
         """The real numbers of accumulators one unit of which ``matches``."""
@@ -183,16 +204,14 @@ class _Unfolder(Rewriter):
 
     def interpolate(self, op: Op, matches: Callable[[np.ndarray | np.float64], bool]) -> Value | None:
         x, *tables = op.operands
-        axes = len(tables) // 2
-        for bits in range(22 // axes, -1, -1):
-            if not matches(np.float64(x.type.scale) / 2.0 ** (bits * axes)):
-                continue
-            operands = [self.real(x), *map(self.map, tables)]
-            for i, weights in enumerate(tables[1::2]):
-                real = np.ldexp(self.known(op, weights), -bits).astype(np.float32)
-                operands[2 * i + 2] = self.constant(real, weights.name)
-            return self.emit_float(op, operands, kind="interpolate")
-        return None
+        levels = [self.known(op, weights) for weights in tables[1::2]]
+        bits = [int(array.sum(axis=1).max(initial=1)).bit_length() - 1 for array in levels]  # they sum up to 1
+        if not matches(np.float64(x.type.scale) / 2.0 ** sum(bits)):
+            return None
+        operands = [self.real(x), *map(self.map, tables)]
+        for i, (array, count) in enumerate(zip(levels, bits, strict=True)):
+            operands[2 * i + 2] = self.constant(np.ldexp(array, -count).astype(np.float32), tables[2 * i + 1].name)
+        return self.emit_float(op, operands, kind="interpolate")
 
     def known(self, op: Op, value: Value) -> np.ndarray:
         """A constant. Raises CompileError for any other value."""
@@ -202,13 +221,11 @@ class _Unfolder(Rewriter):
 
     def prelu(self, op: Op) -> Value:
         x, above, below = op.operands
-        scale, slope = op.number("scale"), self.known(op, below)
-        real = (slope.astype(np.float64) * scale / x.type.scale).astype(np.float32)
-        ones = np.ones((), np.float32)
-        for given, factor in ((self.known(op, above), ones), (slope, real)):
-            if not (given == slope_multiplier(factor, x.type, scale)).all():
-                raise CompileError(f"{op.label()} does not scale %{x.name} by its own scale")
-        return self.emit_float(op, [self.real(x), self.constant(real, below.name)], kind="prelu")
+        scale = op.number("scale")
+        slope = slope_of(self.known(op, below), x.type, scale)
+        if slope is None or (self.known(op, above) != slope_multiplier(np.ones((), np.float32), x.type, scale)).any():
+            raise CompileError(f"{op.label()} does not scale %{x.name} by its own scale")
+        return self.emit_float(op, [self.real(x), self.constant(slope, below.name)], kind="prelu")
 
     def softmax(self, op: Op) -> Value:
         x, powers = op.operands

@@ -257,8 +257,8 @@ def _library(scheduled: Function, symbol: str, target: Target, *, tensors: bool 
     host = {"kind": "llvm", "mcpu": target.mcpu, "mattr": list(target.attributes), "cl-opt": list(_LLVM_OPTIONS)}
     tvm_target = tvm.target.Target(host, host=host)
     raw = (scheduled if tensors else _take_pointers(scheduled)).with_attr("global_symbol", symbol)
-    vbmi, wide = ("avx512" + name in target.cpu_features for name in ("vbmi", "bw"))
-    passes = _passes(tvm_target, vbmi=vbmi, wide=wide, announce=announce)
+    wide = "avx512bw" in target.cpu_features
+    passes = _passes(tvm_target, vbmi=target.permutes_bytes, wide=wide, announce=announce)
     lowered = tvm.ir.transform.Sequential(passes)(tvm.IRModule({symbol: raw}))
     return tvm.get_global_func("target.build.llvm")(lowered, tvm_target)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqc.ops.elementwise import BINARY, COMPARISONS, UNARY
+from sqc.ops.shapes import normalize_axes
 from sqc.schedules.chain import Chain, Step
 from sqc.schedules.views import Shape
 
@@ -27,17 +29,8 @@ KINDS = (
     | POOLS
     | INTERPOLATIONS
     | REDUCTIONS
-    | {
-        "dynamic_quantize",
-        "dynamic_dequantize",
-        "batch_norm",
-        "reshape",
-        "transpose",
-        "slice",
-        "gather",
-        "pad",
-        "concat",
-    }
+    | {"reshape", "transpose", "slice", "gather", "pad", "concat"}
+    | {"dynamic_quantize", "dynamic_dequantize", "batch_norm"}
 )
 """All kinds that chains are made of."""
 
@@ -82,11 +75,11 @@ def _cycles(step: Step, sources: Sequence[tuple[Shape, str]]) -> float:
 
 def merge_axes(chain: Chain) -> Chain:
     """The same computation over arrays of as few axes as possible, of the same elements in the same order."""
-    if len(chain.steps) == 1 and chain.result.kind == "concat":
-        return _merge_concat(chain)
-    if len(chain.steps) == 1 and chain.result.kind == "gather":
-        return _merge_gather(chain)
-    if not all(step.kind in ELEMENTWISE and dict(step.attributes).get("axis") is None for step in chain.steps):
+    if len(chain.steps) == 1 and chain.result.kind in _MERGES:
+        return _MERGES[chain.result.kind](chain)
+    if chain.steps[0].kind in REDUCTIONS:
+        return _merge_reduction(chain)
+    if not all(map(_is_elementwise, chain.steps)):
         return chain
     result = chain.result.shape
     rank = len(result)
@@ -105,11 +98,15 @@ def merge_axes(chain: Chain) -> Chain:
     def merged(number: int) -> Shape:
         if number in tables:
             return types[number][0]
-        shape = [math.prod(aligned[number][axis] for axis in group) for group in groups]
-        return tuple(shape) or (1,)
+        return _products(aligned[number], groups) or (1,)
 
     shapes = [merged(i) for i in range(len(types))]
     return chain.declared(shapes[: len(chain.inputs)], shapes[len(chain.inputs) :])
+
+
+def _is_elementwise(step: Step) -> bool:
+    """Whether a step is so along whatever axis: none of its axes has parameters of its own."""
+    return step.kind in ELEMENTWISE and dict(step.attributes).get("axis") is None
 
 
 def _merge_concat(chain: Chain) -> Chain:
@@ -130,6 +127,80 @@ def _merge_gather(chain: Chain) -> Chain:
     before, count, behind = math.prod(shape[:axis]), math.prod(indices), math.prod(shape[axis + 1 :])
     flat = Step("gather", step.sources, (before, count, behind), step.dtype, (("axis", 1),), 0, 0)
     return Chain((((before, shape[axis], behind), dtype), ((count,), integers)), (flat,))
+
+
+def _merge_slice(chain: Chain) -> Chain:
+    step, ((shape, dtype),) = chain.result, chain.inputs
+    rank = len(shape)
+    starts, strides = [0] * rank, [1] * rank
+    for axis, start, stride in zip(step["axes"], step["starts"], step["steps"], strict=True):
+        starts[axis], strides[axis] = start, stride
+    changed = [i for i in range(rank) if shape[i] != step.shape[i] or strides[i] != 1]
+    groups = _whole(rank, changed, [strides[i] == 1 for i in range(rank)])
+    inner = _products(shape, [group[1:] for group in groups])
+    attributes = (
+        ("axes", tuple(range(len(groups)))),
+        ("starts", tuple(starts[group[0]] * count for group, count in zip(groups, inner, strict=True))),
+        ("steps", tuple(strides[group[0]] for group in groups)),
+    )
+    flat = Step("slice", step.sources, _products(step.shape, groups), step.dtype, attributes, 0, 0)
+    return Chain(((_products(shape, groups), dtype),), (flat,))
+
+
+def _merge_pad(chain: Chain) -> Chain:
+    step, ((shape, dtype),) = chain.result, chain.inputs
+    rank, pads = len(shape), step["pads"]
+    groups = _whole(rank, [i for i in range(rank) if pads[i] or pads[rank + i]], [True] * rank)
+    inner = _products(shape, [group[1:] for group in groups])
+    wide = (pads[i + group[0]] * count for i in (0, rank) for group, count in zip(groups, inner, strict=True))
+    flat = replace(step, shape=_products(step.shape, groups), attributes=(("pads", tuple(wide)),))
+    return Chain(((_products(shape, groups), dtype),), (flat,))
+
+
+def _products(extents: Sequence[int], groups: Sequence[Sequence[int]]) -> Shape:
+    """The extents of an array whose axes become one in each of ``groups``."""
+    return tuple(math.prod(extents[axis] for axis in group) for group in groups)
+
+
+def _whole(rank: int, changed: Sequence[int], joins: Sequence[bool]) -> list[list[int]]:
+    """Axes in groups, each of them one that is ``changed`` (or none) and those behind it that are taken whole.
+
+    One that is changed takes in what is behind it if it ``joins``.
+    """
+    groups: list[list[int]] = [[0]] if rank else []
+    for axis in range(1, rank):
+        last = groups[-1][0]
+        if axis in changed or (last in changed and not joins[last]):
+            groups.append([axis])
+        else:
+            groups[-1].append(axis)
+    return groups
+
+
+_MERGES = {"concat": _merge_concat, "gather": _merge_gather, "slice": _merge_slice, "pad": _merge_pad}
+"""How axes merge where one of these kinds is all of a chain."""
+
+
+def _merge_reduction(chain: Chain) -> Chain:
+    """Neighbouring axes that the first step reduces become one, if only elementwise steps follow."""
+    step, *rest = chain.steps
+    shape = chain.inputs[0][0]
+    axes = normalize_axes(step["axes"], len(shape))
+    if not axes or axes != tuple(range(axes[0], axes[-1] + 1)) or not all(map(_is_elementwise, rest)):
+        return chain
+    x = (*shape[: axes[0]], math.prod(shape[axis] for axis in axes), *shape[axes[-1] + 1 :])
+    dropped = {axis - len(shape) for axis in axes[1:]} if step["keepdims"] else set()
+
+    def merged(shape: Shape) -> Shape:
+        """Of an array that broadcasts against the result."""
+        return tuple(extent for i, extent in enumerate(shape) if i - len(shape) not in dropped)
+
+    tables = {other.sources[1] for other in rest if other.kind == "lookup"}
+    attributes = tuple((name, (axes[0],) if name == "axes" else value) for name, value in step.attributes)
+    first = replace(step, attributes=attributes)
+    shapes = [shape if i in tables else merged(shape) for i, (shape, _) in enumerate(chain.types)]
+    count = len(chain.inputs)
+    return replace(chain, steps=(first, *rest)).declared([x, *shapes[1:count]], shapes[count:])
 
 
 def boundaries(chain: Chain, axis: int = -1) -> tuple[int, ...]:

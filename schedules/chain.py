@@ -14,10 +14,11 @@ import numpy as np
 
 from sqc.errors import CompileError
 from sqc.ir import Op, Value
+from sqc.ops.interpolate import interpolation_reach
 from sqc.ops.quantization import LIMITS
 from sqc.ops.recurrent import hidden_multiplier
 from sqc.schedules.kernel import Kernel
-from sqc.schedules.levels import level_limits
+from sqc.schedules.levels import has_quotients, level_limits
 from sqc.schedules.magnitudes import is_moderate, largest
 from sqc.schedules.target import Target
 from sqc.schedules.views import Shape
@@ -141,8 +142,11 @@ def chain_of(
             kept = (("axis", quantization.axis),)
         if part.kind == "quantize":
             kept = (("reciprocal", len(own_scales) > 1),)
+        arrays = [known.get(outer.get(value, value)) for value in part.operands]
         if part.kind == "requantize":
-            kept = _clamping(part, [known.get(outer.get(value, value)) for value in part.operands])
+            kept = _clamping(part, arrays)
+        if part.kind == "qinterpolate":
+            kept = (*kept, ("narrow", _is_narrow(arrays[2::2])))
         sources = tuple(position[value] for value in part.operands)
         type = part.result.type
         steps.append(Step(part.kind, sources, type.shape, type.dtype, kept, len(own_integers), len(own_scales)))
@@ -192,6 +196,12 @@ def _clamping(op: Op, known: Sequence[np.ndarray | None]) -> tuple[tuple[str, An
     return ("moderate", moderate), ("full", moderate and limits == LIMITS[op.string("dtype")])
 
 
+def _is_narrow(weights: Sequence[np.ndarray | None]) -> bool:
+    """Whether sums of levels with these weights fit into sixteen bits."""
+    arrays = [array for array in weights if array is not None]
+    return len(arrays) == len(weights) and interpolation_reach(arrays) < 2**15
+
+
 def _activation_count(op: Op) -> int:
     """How many operands come before those that are constants of the graph."""
     if op.kind == "requantize":
@@ -204,7 +214,7 @@ def _divisor(scale: float, low: int, high: int) -> list[float]:
 
     The scale alone where :func:`sqc.schedules.functions.quotient` might come out inexact.
     """
-    if not 2.0**-60 < scale < 2.0**60:
+    if not has_quotients(scale):
         return [scale]
     return [scale, float(np.float32(1) / np.float32(scale)), low * scale, high * scale]
 

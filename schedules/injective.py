@@ -43,6 +43,9 @@ from sqc.schedules.windows import pool, reduction, schedule_reduction
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function, Tensor
 
+TASKS = 16
+"""Iterations that are shared among threads, if there are so many."""
+
 PACKED = 64
 """Results that one saturating pack holds; see :mod:`sqc.schedules.intrinsics.packs`."""
 
@@ -217,13 +220,16 @@ def _gather(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
 
 
 def _interpolate(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
-    x, *tables = sources
+    levels, *tables = sources
+    dtype = levels.dtype
+    x = levels
     if step.kind == "qinterpolate":
-        levels = x
-        x = View(x.shape, "int32", lambda index: levels.read(index).astype("int32") - numbers.integer(0))
+        dtype = "int16" if step["narrow"] else "int32"
+        zero_point = numbers.integer(0).astype(dtype)
+        x = View(levels.shape, dtype, lambda index: levels.read(index).astype(dtype) - zero_point)
     for axis, places, weights in zip(step["axes"], tables[::2], tables[1::2], strict=True):
-        x = interpolate(x, places, weights, axis)
-    return x
+        x = interpolate(x, places, weights.cast(dtype), axis)
+    return x.cast(step.dtype)
 
 
 def _pad(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
@@ -348,10 +354,11 @@ def schedule_elements(schedule: Schedule, cuts: Sequence[int], lanes: int, *, pa
     extent, axis = schedule.get(last).extent.value, schedule.get(last).loop_var.name
     rows = math.prod(schedule.get(loop).extent.value for loop in outer)
     pieces = _pieces(extent, cuts, lanes)
-    if outer:
-        row = schedule.fuse(*outer)
-        if parallel and rows >= 4:
-            schedule.parallel(row)
+    if parallel and rows >= 4:
+        # No more loops than it takes for a task each: what is fused is divided again for every row.
+        extents = [schedule.get(loop).extent.value for loop in outer]
+        count = next((i for i in range(1, len(outer)) if math.prod(extents[:i]) >= TASKS), len(outer))
+        schedule.parallel(schedule.fuse(*outer[:count]))
     names = ["out"]
     if len(pieces) > 1:
         schedule.loop_partition(last, [length for length, _ in pieces[:-1]] + [None])

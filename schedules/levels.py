@@ -18,6 +18,11 @@ def level_limits(op: Op) -> np.ndarray:
     return np.array([zero_point, op.integer("lo") - zero_point, op.integer("hi") - zero_point], np.int32)
 
 
+def has_quotients(scale: float) -> bool:
+    """Whether :func:`sqc.schedules.functions.quotient` divides exactly by a scale, whatever reasonable number it is."""
+    return 2.0**-60 < scale < 2.0**60
+
+
 def to_levels(t: Expr, limits: Tensor) -> Expr:
     """``t`` rounded, clamped and shifted by what :func:`level_limits` packs; NaN gives the lowest level."""
     from sqc.schedules._tvm import te

@@ -60,6 +60,11 @@ class Target:
         """Whether vectors multiply bytes as they are; otherwise both factors are widened to 16 bits."""
         return self.isa in ("amx", "avx512vnni", "avxvnni")
 
+    @property
+    def permutes_bytes(self) -> bool:
+        """Whether one instruction looks up bytes in a table of 128."""
+        return "avx512vbmi" in self.cpu_features
+
     @staticmethod
     def parse(name: str) -> Target:
         """The target called ``name``; ``native`` is this machine. Raises CompileError for an unknown one."""

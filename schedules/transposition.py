@@ -17,6 +17,9 @@ from sqc.schedules.target import Target
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Function, Schedule
 
+_LINE = 64
+"""Bytes of a cache line."""
+
 CYCLES = 0.15
 """About what a byte takes, in cache."""
 
@@ -45,13 +48,15 @@ class Transposition:
             sch, whole, order = _cut(sch, whole, order, axis, size)
         loops = dict(zip(order, sch.get_loops(sch.get_sblock(whole)), strict=True))
         rows, columns = (sch.split(loops.pop(axis), [None, size]) for axis, size in sizes.items())
-        # Lines that a tile writes in part are still at hand when the next tile of the inner loop fills them up.
-        tiles = [rows[0], columns[0]] if shape[perm[row]] > shape[-1] else [columns[0], rows[0]]
         others = [loops[axis] for axis in sorted(loops)]
-        sch.reorder(*others, *tiles, columns[1], rows[1])
+        sch.reorder(*others, rows[0], columns[0], columns[1], rows[1])
         sch.tensorize(columns[1], register_transposed_tile(self.dtype, sizes[row], sizes[column]))
+        # Blocks of tiles read and write whole lines, which are at hand until they are complete.
+        rows, columns = (sch.split(tiles[0], [None, _LINE // TILE]) for tiles in (rows, columns))
+        blocks = [rows[0], columns[0]] if shape[perm[row]] > shape[-1] else [columns[0], rows[0]]
+        sch.reorder(*blocks, columns[1], rows[1])
         if CYCLES * math.prod(shape) >= PARALLEL_CYCLES:
-            sch.parallel(sch.fuse(*others, tiles[0]))
+            sch.parallel(sch.fuse(*others, blocks[0]))
         return sch.mod["main"]
 
     def _tiled_axes(self) -> tuple[list[int], list[int]]:

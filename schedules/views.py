@@ -31,6 +31,10 @@ class View:
         """A view of a ``te`` tensor of that shape."""
         return View(shape, dtype, lambda index: tensor(*index))
 
+    def cast(self, dtype: str) -> View:
+        """The same elements, converted."""
+        return self if dtype == self.dtype else View(self.shape, dtype, lambda index: self.read(index).astype(dtype))
+
     def broadcast(self, shape: Shape) -> Callable[[Index], Expr]:
         """How to read this array for an index of ``shape``, to which it broadcasts as in numpy."""
         skipped = len(shape) - len(self.shape)

@@ -155,7 +155,7 @@ def _copy_bare_outputs(graph: Graph) -> Graph:
     for value in graph.values():
         builder.unique(value.name)
     for name, value in graph.outputs.items():
-        produced = graph.producer(value) is not None and value not in views.free and value not in seen
+        produced = graph.producer(value) is not None and views.origin(value) == value and value not in seen
         seen.add(value)
         if not produced:
             value = builder.emit("copy", [value], name=f"{name}.out", source=f"output {name}")

@@ -27,6 +27,10 @@ class Views:
         """The value in whose buffer ``value`` lies."""
         return self.place(value)[0]
 
+    def has_parts(self, whole: Value) -> bool:
+        """Whether some value starts within ``whole``, behind its start."""
+        return any(origin == whole and offset for origin, offset in map(self.place, self._parents))
+
     def put(self, value: Value, whole: Value, offset: int = 0) -> None:
         self._parents[value] = whole, offset
 
@@ -34,20 +38,26 @@ class Views:
 def views_of(graph: Graph) -> Views:
     """Reshapes, slices of neighbouring elements, and concatenations of what is computed for them alone.
 
-    Inputs, constants and outputs stay where they are: only a reshape can be a view of one.
+    Inputs, constants and outputs stay where they are: only a reshape can be a view of one, and no other value starts
+    within one. What is reshaped into an output is computed there.
     """
     views = Views()
     fixed = {*graph.inputs, *graph.constants, *graph.outputs.values()}
     for op in graph.ops:
         if op.kind == "reshape":
-            views.put(op.result, op.operands[0])
+            origin = views.origin(op.operands[0])
+            whole = origin.type.bytes == op.result.type.bytes and not views.has_parts(origin)
+            if op.result in fixed and origin not in fixed and whole:
+                views.put(origin, op.result)
+            else:
+                views.put(op.result, op.operands[0])
             views.free.add(op.result)
         elif op.kind == "slice" and views.origin(op.operands[0]) not in fixed:
             offset = _first_byte(op)
             if offset is not None:
                 views.put(op.result, op.operands[0], offset)
                 views.free.add(op.result)
-        elif op.kind == "concat" and _joins_neighbours(op):
+        elif op.kind == "concat" and op.result not in fixed and _joins_neighbours(op):
             _assemble(op, views, fixed)
     return views
 

@@ -94,7 +94,7 @@ def find_kernel(axes: Sequence[Axis], tables: Sequence[tuple[np.ndarray, np.ndar
             continue
         weights = [weights for _, weights in found]
         levels, bits = interpolation_weights(weights)
-        fixed = [np.ldexp(array, -bits // len(axes)) for array in levels]
+        fixed = [np.ldexp(array, -count) for array, count in zip(levels, bits, strict=True)]
         if any(
             all(np.allclose(a, b, rtol=0, atol=1e-6) for a, b in zip(side, given, strict=True))
             for side in (weights, fixed)

@@ -21,7 +21,7 @@ class Window:
     after: tuple[int, ...]
     extra: tuple[int, ...]
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self, layout: str = "NCHW") -> dict[str, Any]:
         """Strides, dilations, pads and layout of a two-dimensional op; of one axis the height is 1."""
         missing = 2 - len(self.kernel)
         after = tuple(pad + extra for pad, extra in zip(self.after, self.extra, strict=True))
@@ -29,7 +29,7 @@ class Window:
             "strides": (1,) * missing + self.strides,
             "dilations": (1,) * missing + self.dilations,
             "pads": (0,) * missing + self.before + (0,) * missing + after,
-            "layout": "NCHW",
+            "layout": layout,
         }
 
     def flat(self) -> Window:
@@ -48,11 +48,22 @@ class Window:
             (*column.extra, 0),
         )
 
-    def widened(self, factor: int) -> Window:
-        """A window over two axes in an image of which every column became ``factor`` columns."""
-        fields = (self.kernel, self.strides, self.before, self.after, self.extra)
-        kernel, strides, before, after, extra = ((height, width * factor) for height, width in fields)
-        return Window(kernel, strides, self.dilations, before, after, extra)
+    def widened(self, axis: int, factor: int) -> Window:
+        """A window in an image of which every row or column (along ``axis``) became ``factor`` of them.
+
+        Its taps reach without gaps from the first to the last, those that a dilation skips included.
+        """
+        if factor == 1:
+            return self
+
+        def changed(values: tuple[int, ...], value: int) -> tuple[int, ...]:
+            return (*values[:axis], value, *values[axis + 1 :])
+
+        span = self.dilations[axis] * (self.kernel[axis] - 1) + 1
+        fields = (self.strides, self.before, self.after, self.extra)
+        strides, before, after, extra = (changed(values, values[axis] * factor) for values in fields)
+        kernel, dilations = changed(self.kernel, span * factor), changed(self.dilations, 1)
+        return Window(kernel, strides, dilations, before, after, extra)
 
     def _axes(self, which: slice) -> Window:
         fields = (self.kernel, self.strides, self.dilations, self.before, self.after, self.extra)

@@ -59,18 +59,32 @@ def _integer(op: Op, arrays: Sequence[np.ndarray]) -> np.ndarray:
     return _interpolate(centred, op.integers("axes"), arrays[1:])
 
 
-def interpolation_weights(weights: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
-    """Weights ``[extent, taps]`` of each axis as int32, and how many bits are behind the point in their products.
+def interpolation_weights(weights: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+    """Weights ``[extent, taps]`` of each axis as int32, and how many bits are behind the point in them.
 
-    There are as many bits as accumulators of 32 have room for. Those of a place sum up to 1 exactly where they did.
+    There are as few bits as make them exact, and no more than accumulators of 32 have room for. Those of a place sum up
+    to 1 exactly where they did.
     """
-    bits = 22 // len(weights)
+    most = 22 // len(weights)
     while True:
-        levels = [_fixed_point(array.astype(np.float64), bits) for array in weights]
-        reach = 255 * math.prod(int(np.abs(array).sum(axis=1).max(initial=0)) for array in levels)
-        if reach <= LIMITS["int32"][1]:
-            return [array.astype(np.int32) for array in levels], bits * len(weights)
-        bits -= 1
+        bits = [min(most, _exact_bits(array)) for array in weights]
+        levels = [_fixed_point(array.astype(np.float64), count) for array, count in zip(weights, bits, strict=True)]
+        if interpolation_reach(levels) <= LIMITS["int32"][1]:
+            return [array.astype(np.int32) for array in levels], bits
+        most -= 1
+
+
+def interpolation_reach(weights: Sequence[np.ndarray]) -> int:
+    """The largest magnitude that sums of eight-bit levels, less any zero point, come to with integer weights."""
+    return 255 * math.prod(int(np.abs(array).sum(axis=1).max(initial=0)) for array in weights)
+
+
+def _exact_bits(weights: np.ndarray) -> int:
+    """How many bits behind the point float32 weights have: the least count that makes all of them integers."""
+    mantissas, exponents = np.frexp(weights[weights != 0].astype(np.float64))
+    digits = (mantissas * 2.0**53).astype(np.int64)
+    trailing = np.log2((digits & -digits).astype(np.float64)).astype(int)
+    return max(0, int((53 - trailing - exponents).max(initial=0)))
 
 
 def _fixed_point(weights: np.ndarray, bits: int) -> np.ndarray:

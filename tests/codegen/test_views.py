@@ -21,7 +21,9 @@ graph "g" (%x: float32[4,3]) {
   %twice: float32[4,3] = concat(%whole, %whole) {axis=0}
   %sum: float32[4,3] = add(%twice, %column)
   %last: float32[1,3] = slice(%whole) {axes=[0], starts=[1], ends=[2], steps=[1]}
-  return "sum"=%sum, "last"=%last
+  %joined: float32[2,3] = concat(%b, %last) {axis=0}
+  %line: float32[12] = reshape(%a) {shape=[12]}
+  return "sum"=%sum, "last"=%last, "joined"=%joined, "line"=%line
 }
 """
 
@@ -30,9 +32,29 @@ def test_what_is_a_view() -> None:
     graph = parse_graph(GRAPH)
     views = views_of(graph)
     values = {value.name: value for value in graph.values()}
-    assert {value.name for value in views.free} == {"first", "row", "whole", "last"}
+    assert {value.name for value in views.free} == {"first", "row", "whole", "last", "line"}
+    assert views.place(values["a"]) == (values["a"], 0)  # not in an output, for another view starts within it
     assert views.place(values["first"]) == (values["a"], 12)
     assert views.place(values["c"]) == views.place(values["last"]) == (values["whole"], 12)
+
+
+def test_what_is_reshaped_into_an_output_is_computed_there() -> None:
+    graph = parse_graph("""
+graph "g" (%x: float32[4,3]) {
+  %a: float32[4,3] = exp(%x)
+  %y: float32[12] = reshape(%a) {shape=[12]}
+  %z: float32[2,6] = reshape(%a) {shape=[2,6]}
+  return "y"=%y, "z"=%z
+}
+""")
+    values = {value.name: value for value in graph.values()}
+    assert views_of(graph).place(values["a"]) == (values["y"], 0)
+    compiled = sqc.compile(graph)
+    assert [step.name for step in compiled.plan.programs[0].steps] == ["exp", "copy output z"]
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    results = compiled.run({"x": x})
+    np.testing.assert_allclose(results["y"].reshape(4, 3), np.exp(x), rtol=1e-6)
+    np.testing.assert_array_equal(results["z"].ravel(), results["y"])
 
 
 def test_results_are_those_of_copies() -> None:

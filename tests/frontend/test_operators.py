@@ -35,6 +35,8 @@ CONVOLUTION = [
     Case("Conv", [VOLUME, W3], {"strides": [2, 1, 1], "dilations": [2, 1, 2], "pads": [2, 0, 2, 1, 0, 0]}),
     Case("Conv", [VOLUME, seeded(6, 2, 1, 3, 3)], {"group": 2}),
     Case("Conv", [VOLUME, seeded(4, 1, 3, 3, 3)], {"group": 4, "auto_pad": "SAME_UPPER", "strides": [2, 2, 2]}),
+    Case("Conv", [VOLUME, seeded(4, 1, 3, 3, 3)], {"group": 4, "pads": [2, 2, 1, 1, 2, 1], "dilations": [1, 2, 1]}),
+    Case("Conv", [VOLUME, seeded(6, 2, 2, 3, 2)], {"group": 2, "pads": [1, 1, 0, 1, 1, 1], "dilations": [2, 1, 2]}),
     Case("ConvTranspose", [IMAGE, seeded(4, 6, 3, 3), BIAS], {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
     Case("ConvTranspose", [IMAGE, seeded(4, 6, 2, 4)], {"strides": [2, 3], "output_padding": [1, 2]}),
     Case("ConvTranspose", [IMAGE, seeded(4, 3, 3, 2), BIAS], {"group": 2, "strides": [3, 1], "pads": [0, 1, 1, 0]}),

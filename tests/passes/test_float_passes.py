@@ -74,4 +74,4 @@ def test_notes_name_the_nodes() -> None:
     run(FLOAT, grower.finish(), notes)
     first, second = notes.of("fold-batch-norm")
     assert "folded into conv2d" in first.message
-    assert "depthwise" in second.message
+    assert "product and a sum" in second.message

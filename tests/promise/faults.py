@@ -23,6 +23,7 @@ from sqc.ops.quantization import LIMITS
 from sqc.schedules import (
     _tvm,
     affine,
+    axes,
     chain,
     conv2d,
     depthwise,
@@ -298,6 +299,16 @@ def table_indexed_by_signed_bytes(patch: Patch) -> None:
         return [np.roll(array, 128) if array.dtype == np.uint8 else array for array in original(*args)]
 
     wrap_attribute(patch, EpilogueConstants, "pack", pack)
+
+
+@fault
+def sums_of_interpolation_in_sixteen_bits(patch: Patch) -> None:
+    wrap(patch, chain._is_narrow, lambda original, weights: True)
+
+
+@fault
+def axes_behind_steps_merged(patch: Patch) -> None:
+    wrap(patch, axes._whole, lambda original, rank, changed, joins: original(rank, changed, [True] * rank))
 
 
 @fault

@@ -45,7 +45,7 @@ class Generator:
             self.max_pool, self.average_pool, self.average_pool, self.global_pool, self.concat, self.concat, self.pad,
             self.slice, self.transpose, self.reshape, self.flatten, self.dense, self.dense, self.rescale, self.between,
             self.through_float, self.join_vectors, self.normalize, self.softmax, self.gather, self.interpolate,
-            self.prelu, self.shuffle, self.signed,
+            self.prelu, self.shuffle, self.signed, self.affine,
             *(partial(maker, self) for maker in (*recurrent.MAKERS, *reals.MAKERS)),
         ]  # fmt: skip
         target = self.draw.whole(2, 4)
@@ -243,6 +243,16 @@ class Generator:
         if x.type.shape == other.type.shape:
             self.keep(self.product(x, other))
 
+    def affine(self) -> None:
+        """A factor and an offset for each channel, as of a batch normalization that stands alone."""
+        x = self.image()
+        shape = x.type.shape[-1:] if self.draw.chance(0.8) else ()
+        factors = self.draw.multipliers(128.0, shape) * self.draw.random.choice([-1, 1], shape).astype(np.float32)
+        offset = self.constant(self.draw.random.integers(-(2**20), 2**20, shape).astype(np.int32), "offset")
+        operands = [x, offset, self.constant(factors, "m"), self.constant(self.draw.multipliers(2.0**20, ()), "m")]
+        attributes = {**self.draw.qparams(), **self.draw.clamps()}
+        self.keep(self.builder.emit("requantize", operands, attributes, name=self.name("affine")))
+
     def squeeze(self) -> None:
         """A factor for each channel of each image, as in squeeze-and-excite."""
         x = self.image()
@@ -370,7 +380,7 @@ class Generator:
         x = self.image()
         axes = self.draw.one([(1,), (2,), (1, 2), (1, 2), (2, 3)])
         taps = self.draw.one([2, 2, 4])
-        bits = 20 // len(axes)
+        bits = self.draw.one([1, 2, 3, 20 // len(axes), 20 // len(axes)])
         tables = []
         for axis in axes:
             extent = x.type.shape[axis]

@@ -61,12 +61,28 @@ def product(a: tuple[int, ...], b: tuple[int, ...], table: bool) -> Build:
     return build
 
 
-def interpolate(case: Case, kind: str, x: Value, axes: tuple[int, ...], taps: int) -> Value:
+def mean(shape: tuple[int, ...], axes: tuple[int, ...], *, keepdims: bool) -> Build:
+    def build(case: Case) -> Value:
+        total = case.emit("qreduce_sum", case.bytes(shape), axes=axes, keepdims=keepdims)
+        multipliers = case.rng.random((shape[1], 1, 1) if keepdims else shape[1:2]) * 0.02 + 0.001
+        return case.lookup(case.sum([total], [multipliers], zero_point=31, hi=250))
+
+    return build
+
+
+def affine(case: Case, shape: tuple[int, ...], parameters: tuple[int, ...]) -> Value:
+    """Levels times a factor of either sign, and a constant term, for each channel."""
+    offset = case.value(case.rng.integers(-(2**20), 2**20, parameters).astype(np.int32))
+    factor = np.asarray(case.rng.normal(size=parameters))
+    return case.sum([case.bytes(shape), offset], [factor, 100 * 2.0**-20], zero_point=31)
+
+
+def interpolate(case: Case, kind: str, x: Value, axes: tuple[int, ...], taps: int, bits: int = 9) -> Value:
     tables = []
     for axis in axes:
         places = case.rng.integers(-1, x.type.shape[axis] + 1, (2 * x.type.shape[axis] + 1, taps))
         weights = case.rng.uniform(-1, 1, places.shape)
-        levels = np.rint(weights * 2**9).astype(np.int32)
+        levels = np.rint(weights * 2**bits).astype(np.int32)
         tables += [case.value(places.astype(np.int32))]
         tables += [case.value(levels if kind == "qinterpolate" else weights.astype(np.float32))]
     return case.emit(kind, x, *tables, axes=axes)
@@ -90,6 +106,11 @@ CASES: dict[str, Build] = {
     "add-broadcast": sum_of((2, 7, 5, 16), (16,)),
     "add-three": sum_of((3, 1, 5), (1, 4, 5), (3, 4, 1)),
     "rescale-large": sum_of((1, 40, 40, 32)),
+    "mean-of-images": mean((3, 5, 4, 9), (2, 3), keepdims=True),
+    "mean-of-images-without-axes": mean((3, 20, 4, 9), (2, 3), keepdims=False),
+    "mean-of-scattered-axes": mean((3, 5, 4, 9), (0, 3), keepdims=True),
+    "affine": lambda c: affine(c, (2, 7, 5, 19), (19,)),
+    "affine-channels-first": lambda c: affine(c, (2, 7, 5, 19), (7, 1, 1)),
     "requantize-channels": lambda c: c.sum(
         [c.value(c.rng.integers(-(10**6), 10**6, (2, 3, 3, 24)).astype(np.int32)), c.bytes((2, 3, 3, 24))],
         [c.rng.random(24) * 1e-4 + 1e-6, 0.7],
@@ -114,12 +135,21 @@ CASES: dict[str, Build] = {
     "slice-steps": lambda c: c.emit(
         "slice", c.bytes((9, 40, 5)), axes=(0, 1), starts=(1, 3), ends=(9, 38), steps=(3, 2)
     ),
+    "slice-of-channels": lambda c: _cut(c, (2, 12, 7, 9), axes=(1,), starts=(3,), ends=(8,), steps=(1,)),
+    "slice-crop": lambda c: _cut(c, (2, 9, 8, 24), axes=(1, 2), starts=(2, 1), ends=(8, 7), steps=(1, 1)),
+    "slice-rows-in-steps": lambda c: _cut(c, (2, 9, 8, 24), axes=(1,), starts=(1,), ends=(9,), steps=(3,)),
+    "slice-all": lambda c: _cut(c, (2, 9), axes=(1,), starts=(0,), ends=(9,), steps=(1,)),
     "slice-last": lambda c: _cut(c, (9, 64), axes=(1,), starts=(5,), ends=(50,), steps=(1,)),
     "pad": lambda c: c.emit("pad", c.bytes((3, 5, 37)), pads=(1, 0, 4, 0, 2, 9), value=77.0),
+    "pad-images": lambda c: c.emit("pad", c.bytes((2, 5, 6, 24)), pads=(0, 1, 2, 0, 0, 3, 1, 0), value=77.0),
+    "pad-samples": lambda c: c.emit("pad", c.bytes((2, 5, 6)), pads=(1, 0, 0, 0, 0, 0), value=3.0),
     "pad-floats": lambda c: c.emit("pad", c.floats((1, 6, 5, 3)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=-1.5),
     "pad-space-of-four": lambda c: c.emit("pad", c.bytes((1, 6, 5, 4)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=7.0),
     "interpolate": lambda c: interpolate(c, "interpolate", c.floats((2, 3, 4, 5)), (1, 2), 2),
     "interpolate-levels": lambda c: interpolate(c, "qinterpolate", c.bytes((1, 3, 4, 20)), (1, 2), 2),
+    "interpolate-narrow": lambda c: c.sum(
+        [interpolate(c, "qinterpolate", c.bytes((1, 3, 4, 40)), (1, 2), 2, bits=2)], [0.01]
+    ),
     "interpolate-cubic": lambda c: c.sum([interpolate(c, "qinterpolate", c.bytes((2, 9)), (1,), 4)], [1e-6]),
     "gather": lambda c: c.emit("gather", c.bytes((5, 6, 7)), c.value(np.array([3, 0, -2, 9, -9])), axis=1),
     "gather-rows": lambda c: c.emit(
