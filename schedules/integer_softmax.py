@@ -136,7 +136,7 @@ def _halved(x: Tensor, half: int, name: str) -> Tensor:
 
 
 def lower_integer_softmax(op: Op, target: Target) -> Kernel:
-    """A kernel for ``qsoftmax``. Raises CompileError for an empty array."""
+    """A kernel for ``qsoftmax``. Raises CompileError for an empty array, when packed for exponentials beyond 2**23."""
     x, table = op.operands
     shape = x.type.shape
     if not x.type.size:
@@ -149,6 +149,8 @@ def lower_integer_softmax(op: Op, target: Target) -> Kernel:
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         powers = constants[table]
+        if powers.min() < 0 or powers.max() > 2**23:
+            raise CompileError(f"{op.label()} has exponentials outside of [0, 2**23], for which there is no kernel")
         parts = [(powers >> 8 * i).astype(np.uint8) for i in range(planes)] if planes > 1 else [powers]
         scales = np.array([scale, 1 / np.float32(scale)] if multiplies else [scale], np.float32)
         return [*parts, level_limits(op), scales]

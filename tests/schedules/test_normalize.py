@@ -7,7 +7,9 @@ import pytest
 
 from sqc.errors import CompileError
 from sqc.schedules import lower
+from tests.targets import TARGETS
 
+from . import cases
 from .harness import NATIVE, Build, Case, check
 
 
@@ -45,6 +47,9 @@ CASES: dict[str, Build] = {
     "whole": normalize((2, 3, 4), (0, 1, 2), (4,)),
     "softmax": softmax((3, 1000), 1, 0.05),
     "softmax-scores": softmax((2, 3, 50, 64), 3, 0.1),
+    "softmax-vectors": softmax((2, 5, 96), 2, 0.1),
+    "softmax-one-vector": softmax((7, 16), 1, 0.1),
+    "softmax-of-channels": softmax((2, 5, 3, 32), 1, 0.05),
     "softmax-middle": softmax((2, 21, 6, 8), 1, 0.02),
     "softmax-one": softmax((4, 1), 1, 0.1),
     "softmax-flat": softmax((2, 300), -1, 1e-6),
@@ -54,6 +59,23 @@ CASES: dict[str, Build] = {
 @pytest.mark.parametrize("name", CASES)
 def test_equals_reference(name: str) -> None:
     check(CASES[name])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("softmax")])
+def test_softmax_on_each_target(name: str, target: str) -> None:
+    """Exponentials come from tables of bytes on some."""
+    case = Case()
+    CASES[name](case)
+    cases.check(case, target)
+
+
+def test_exponentials_that_no_kernel_holds_are_refused() -> None:
+    case = Case()
+    table = case.value(np.full(256, 2**23 + 1, np.int32))
+    case.emit("qsoftmax", case.bytes((2, 16)), table, axis=1, scale=1 / 256, zero_point=3)
+    with pytest.raises(CompileError, match="exponentials"):
+        lower(case.op(), NATIVE).pack(case.arrays)
 
 
 def test_scattered_axes_are_refused() -> None:
