@@ -114,24 +114,27 @@ def resize(spec: TensorSpec, samples: int, count: int) -> TensorSpec:
     return TensorSpec(spec.name, spec.dtype, (spec.shape[0] // samples * count, *spec.shape[1:]))
 
 
-def check_outputs(out: Any, outputs: Sequence[TensorSpec]) -> list[Array]:
-    """Checks the arrays that a caller wants the outputs in. Raises InputError where they cannot take them."""
+def check_outputs(out: Any, outputs: Sequence[TensorSpec]) -> tuple[list[Array], list[int]]:
+    """The arrays that a caller wants the outputs in, and where they lie. Raises InputError if they cannot take them."""
     arrays = [out] if type(out) is np.ndarray else list(out)
     if len(arrays) != len(outputs):
         raise InputError(f"out has {len(arrays)} array(s), the model has {len(outputs)} output(s)")
-    for array, spec in zip(arrays, outputs, strict=True):
-        if not ready_address(array, spec) or not array.flags.writeable:
+    addresses = []
+    for array, spec in zip(arrays, outputs):  # noqa: B905 (equally long)
+        start = ready_address(array, spec)
+        addresses.append(start)
+        if not start or not array.flags.writeable:
             raise InputError(
                 f"the out array of output {spec.name!r} must be a writable, contiguous numpy array of {spec}"
             )
-    return arrays
+    return arrays, addresses
 
 
 def check_overlap(
     outputs: Sequence[Array], targets: Sequence[int], arrays: Sequence[Array], sources: Sequence[int]
 ) -> None:
     """Raises InputError if an output, by its address in `targets`, shares memory with an input, in `sources`."""
-    for output, target in zip(outputs, targets, strict=True):
-        for array, source in zip(arrays, sources, strict=True):
+    for output, target in zip(outputs, targets):  # noqa: B905 (equally long)
+        for array, source in zip(arrays, sources):  # noqa: B905 (equally long)
             if target < source + array.nbytes and source < target + output.nbytes:
                 raise InputError("an out array shares memory with an input, which the model reads while it writes")

@@ -208,8 +208,7 @@ class Model:
                 results.append(result)
                 targets.append(address(result))
         else:
-            results = check_outputs(out, variant.outputs)
-            targets = [address(array) for array in results]
+            results, targets = check_outputs(out, variant.outputs)
             check_overlap(results, targets, arrays, sources)
         status = variant.run(instance.functions, sources, targets)
         if status:
