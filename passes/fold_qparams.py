@@ -472,13 +472,18 @@ class _Folder:
         return _Sum(tuple(sorted(terms, key=lambda term: not term.wide)))
 
     def shifted(self, op: Op) -> _Sum | None:
-        """A sum and a constant, which is added before the rounding."""
+        """A sum and a constant, which is added before the rounding; or their difference, either way."""
         total, parameter = self.with_parameter(op)
-        if total is None or parameter is None or (op.kind == "sub" and self.known(op.operands[1]) is None):
+        if total is None or parameter is None:
             return None
-        levels, unit = offset_levels(parameter if op.kind == "add" else -parameter)
+        terms = total.terms
+        if op.kind == "sub" and self.known(op.operands[1]) is None:
+            terms = tuple(replace(term, scale=-term.scale) for term in terms)
+        elif op.kind == "sub":
+            parameter = -parameter
+        levels, unit = offset_levels(parameter)
         constant = self.constant(levels, f"{op.result.name}.offset")
-        return replace(total, terms=(*total.terms, _Term(constant, np.float64(unit), offset=True)))
+        return replace(total, terms=(*terms, _Term(constant, np.float64(unit), offset=True)))
 
     def with_parameter(self, op: Op) -> tuple[_Sum | None, np.ndarray | None]:
         """The form of one operand and the constant that the other one is, if that had better not be rounded."""
