@@ -13,7 +13,7 @@ from sqc.errors import CompileError
 from sqc.ir import Op, Value
 from sqc.schedules.axes import PARALLEL_CYCLES, vector_width
 from sqc.schedules.kernel import Kernel
-from sqc.schedules.levels import has_quotients, level_limits, to_levels
+from sqc.schedules.levels import divisor, level_limits, to_levels
 from sqc.schedules.target import Target
 
 if TYPE_CHECKING:
@@ -82,20 +82,17 @@ class IntegerSoftmax:
             schedule.compute_at(block, task, preserve_unit_loops=True)
             if self.extent * self.inner <= 1 << 13:  # small enough for the stack
                 schedule.set_scope(block, 0, "local")
-            if name == "powers" and self.planes > 1:
-                *_, positions, columns = schedule.get_loops(block)
-                loop = columns if along_columns else positions
-                fitting = next((count for count in WIDTHS if schedule.get(loop).extent.value % count == 0), 1)
-                schedule.vectorize(schedule.split(loop, [None, fitting])[1])
-            elif not along_columns and len(before) > 1 and name != "powers":
-                _, lane, *reduced = schedule.get_loops(block)[1:]
+            loops = schedule.get_loops(block)[2:]
+            if name == "powers":
+                if self.planes > 1:
+                    loop = loops[1] if along_columns else loops[0]
+                    fitting = next((count for count in WIDTHS if schedule.get(loop).extent.value % count == 0), 1)
+                    schedule.vectorize(schedule.split(loop, [None, fitting])[1])
+            elif along_columns or len(before) > 1:
+                column_loop, *reduced = loops
+                lane = schedule.split(column_loop, [None, width])[1] if along_columns else column_loop
                 if reduced:
                     schedule.reorder(*reduced, lane)
-                schedule.vectorize(lane)
-            elif along_columns and name != "powers":
-                _, columns, *reduced = schedule.get_loops(block)[1:]
-                _, lane = schedule.split(columns, [None, width])
-                schedule.reorder(*reduced, lane)
                 schedule.vectorize(lane)
         schedule.vectorize(schedule.split(column if along_columns else position, [None, width])[1])
         if CYCLES * self.outer * self.extent * self.inner >= PARALLEL_CYCLES and self.outer > 1:
@@ -142,17 +139,16 @@ def lower_integer_softmax(op: Op, target: Target) -> Kernel:
     if not x.type.size:
         raise CompileError(f"{op.label()} works on an empty array; no kernel computes nothing")
     axis = op.integer("axis") % len(shape)
-    scale = op.number("scale")
-    multiplies = has_quotients(scale)
+    scales = divisor(op.number("scale"))
     planes = PLANES if target.permutes_bytes else 1
-    problem = IntegerSoftmax(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), planes, multiplies)
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    problem = IntegerSoftmax(outer, shape[axis], inner, planes, multiplies=len(scales) > 1)
 
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         powers = constants[table]
         if powers.min() < 0 or powers.max() > 2**23:
             raise CompileError(f"{op.label()} has exponentials outside of [0, 2**23], for which there is no kernel")
         parts = [(powers >> 8 * i).astype(np.uint8) for i in range(planes)] if planes > 1 else [powers]
-        scales = np.array([scale, 1 / np.float32(scale)] if multiplies else [scale], np.float32)
-        return [*parts, level_limits(op), scales]
+        return [*parts, level_limits(op), np.array(scales, np.float32)]
 
     return Kernel(problem, target, (x,), op.result, pack)

@@ -18,9 +18,10 @@ def level_limits(op: Op) -> np.ndarray:
     return np.array([zero_point, op.integer("lo") - zero_point, op.integer("hi") - zero_point], np.int32)
 
 
-def has_quotients(scale: float) -> bool:
-    """Whether :func:`sqc.schedules.functions.quotient` divides exactly by a scale, whatever reasonable number it is."""
-    return 2.0**-60 < scale < 2.0**60
+def divisor(scale: float) -> list[float]:
+    """A scale and its reciprocal in float32, or the scale alone where :func:`sqc.schedules.functions.quotient` might
+    come out inexact."""
+    return [scale, float(np.float32(1) / np.float32(scale))] if 2.0**-60 < scale < 2.0**60 else [scale]
 
 
 def to_levels(t: Expr, limits: Tensor) -> Expr:
