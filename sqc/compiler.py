@@ -15,6 +15,7 @@ from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
 from sqc.codegen.build import Build, Constants, build_program
 from sqc.codegen.library import begin_runtime, build_library
 from sqc.codegen.plan import Plan
+from sqc.codegen.stages import Variant
 from sqc.errors import CompileError, ToolchainError
 from sqc.inspection import is_quantized
 from sqc.ir import Graph, rebatch, verify
@@ -114,15 +115,15 @@ def compile(
         check_int8(graph, notes)
     pairs = surviving_pairs(graph, notes)
     work = work_by_result(graph)
-    counts = [work_by_result(variant) for variant in _variants(graph, batch)]
+    counts = [work_by_result(batched) for batched in _rebatched(graph, batch)]
     independent = samples_are_independent(graph)
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
     tuned, constants = tuned_tiles(records), Constants()
     builds = [Build(chosen, tuned, constants) for chosen in targets]
     programs = [
         [
-            build_program(variant, build, progress, products, variant.inputs[0].type.shape[0] if independent else 0)
-            for variant, products in zip(_variants(graph, batch), counts, strict=True)
+            build_program(variant, build, progress, products)
+            for variant, products in zip(_variants(graph, batch, independent), counts, strict=True)
         ]
         for build in builds
     ]
@@ -142,10 +143,11 @@ def fused_variants(
     preset: Preset = DEFAULT_PRESET,
     ranges: RangesLike = DEFAULT_SEARCH,
     exclude: Iterable[str] = (),
-) -> list[Graph]:
-    """The graphs whose ops :func:`compile` makes kernels for, one for each batch size. Raises like it."""
+) -> list[Variant]:
+    """What :func:`compile` makes programs of, one for each batch size. Raises like it."""
     graph = _quantized(graph, calibration, "static", preset, ranges, exclude, "native", Notes(), None, None)
-    return _variants(pipeline.run(pipeline.FUSION, graph), batch)
+    independent = samples_are_independent(graph)
+    return _variants(pipeline.run(pipeline.FUSION, graph), batch, independent)
 
 
 def _quantized(
@@ -180,7 +182,13 @@ def _quantized(
     return pipeline.run(pipeline.UNROLLING, graph, notes, after=after)
 
 
-def _variants(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:
+def _variants(graph: Graph, batch: int | Sequence[int], independent: bool) -> list[Variant]:
+    """A fused graph at every batch size; ``independent`` tells whether no result of a sample depends on others."""
+    graphs = _rebatched(graph, batch)
+    return [Variant.of(one, one.inputs[0].type.shape[0] if independent else 0) for one in graphs]
+
+
+def _rebatched(graph: Graph, batch: int | Sequence[int]) -> list[Graph]:
     """``graph`` at every batch size. Raises CompileError for none, or one that is not positive."""
     sizes = (batch,) if isinstance(batch, int) else tuple(batch)
     if not sizes or any(size < 1 for size in sizes):

@@ -219,13 +219,13 @@ def bound(work: Work, limits: Limits, between: int) -> Bound:
     """The limit that binds a kernel: the one that alone would take longest.
 
     Its products run at the peak of their precision. Its activations come from, and go to, the smallest level that holds
-    them all; its constants come from the level that holds the ``between`` bytes that the model touches from one run to
-    the next. Every byte moves once, and what is written counts like what is read.
+    those of a round; its constants come from the level that holds the ``between`` bytes that the model touches from one
+    run to the next. Every byte moves once, and what is written counts like what is read.
     """
     moved: Counter[str] = Counter()
     rates = {level.name: level.bandwidth for level in limits.levels}
     activations = work.read_bytes + work.written_bytes
-    moved[limits.level(activations).name] += activations
+    moved[limits.level(activations // work.rounds).name] += activations
     moved[limits.level(between).name] += work.constant_bytes
     bounds = [Bound(name, amount, rates[name]) for name, amount in moved.items()]
     return max([_compute(work, limits), *bounds], key=lambda bound: bound.seconds)

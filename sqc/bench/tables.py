@@ -90,9 +90,10 @@ def depthwise_table(profile: Profile) -> Table | None:
 
 
 def _shape(work: Work) -> str:
-    """From the first input to the result."""
+    """From the first input to the result, of one round if there are several."""
     shapes = [tensor.shape for tensor in (*work.inputs[:1], work.output)]
-    return " > ".join(map(_extents, shapes))
+    rounds = f"{work.rounds} times " if work.rounds > 1 else ""
+    return rounds + " > ".join(map(_extents, shapes))
 
 
 def _extents(shape: Sequence[int]) -> str:

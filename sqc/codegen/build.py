@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from sqc.codegen.describe import describe
 from sqc.codegen.memory import ALIGNMENT, Buffer, lower_bound, plan_arena
 from sqc.codegen.objects import ObjectStore
 from sqc.codegen.plan import Argument, Plan, Program, Step, Tensor
+from sqc.codegen.stages import Stage, Variant
 from sqc.codegen.views import Views, views_of
-from sqc.ir import Builder, Graph, Op, Value
+from sqc.ir import Op, Value
 from sqc.progress import Progress
 from sqc.schedules import Kernel, Target, lower
 
@@ -92,52 +93,74 @@ def symbol(kernel: Kernel) -> str:
 
 
 def build_program(
-    graph: Graph,
+    variant: Variant,
     build: Build,
     progress: Progress | None = None,
     products: Mapping[str, int] | None = None,
-    samples: int = 0,
 ) -> Program:
-    """Lower every op of ``graph`` and lay out its memory.
+    """Lower every op of a variant and lay out its memory.
 
-    ``products`` tells the multiply-accumulates that count, by the names of the values that they compute. ``samples`` is
-    the batch size where the results of a sample don't depend on the others.
+    ``products`` tells the multiply-accumulates that count, by the names of the values that they compute.
 
     Raises CompileError, naming the op, if no kernel computes it.
     """
-    graph = _copy_bare_outputs(graph)
-    views = views_of(graph)
-    ops = [op for op in graph.ops if op.result not in views.free]
-    kernels = [lower(op, build.target, graph.constants, build.tuned) for op in ops]
-    build.compile(kernels, progress)
-    places = {value: Argument("input", i) for i, value in enumerate(graph.inputs)}
-    places.update({value: Argument("output", i) for i, value in enumerate(graph.outputs.values())})
-    arena, arena_bytes, live_bytes = _arena(ops, views, places)
-    places.update(arena)
-
-    def argument(value: Value) -> Argument:
-        origin, offset = views.place(value)
-        if origin in graph.constants:
-            return build.constants.add(graph.constants[origin])
-        return replace(places[origin], offset=places[origin].offset + offset)
-
-    steps = []
-    for op, kernel in zip(ops, kernels, strict=True):
-        arguments = [argument(value) for value in kernel.activations]
-        packed = kernel.pack(graph.constants)
-        arguments += map(build.constants.add, packed)
-        arguments.append(argument(kernel.result))
-        read = [value for value in kernel.activations if views.origin(value) not in graph.constants]
-        work = describe(op, kernel, read, packed, products)
-        steps.append(Step(symbol(kernel), tuple(arguments), _step_name(op), work))
+    graph = variant.graph
+    parts = [_Part.of(stage, build) for stage in variant.stages]
+    build.compile([kernel for part in parts for kernel in part.kernels], progress)
+    places = {value.name: Argument("input", i) for i, value in enumerate(graph.inputs)}
+    places |= {value.name: Argument("output", i) for i, value in enumerate(graph.outputs.values())}
+    buffers = [buffer for buffer in _buffers(parts) if buffer.name not in places]
+    offsets, arena_bytes = plan_arena(buffers)
+    places |= {name: Argument("arena", offset) for name, offset in offsets.items()}
+    steps = [step for part in parts for step in part.steps(places, build, products)]
     return Program(
         tuple(Tensor(value.name, value.type.dtype, value.type.shape) for value in graph.inputs),
         tuple(Tensor(name, value.type.dtype, value.type.shape) for name, value in graph.outputs.items()),
         tuple(steps),
         arena_bytes,
-        live_bytes,
-        samples,
+        lower_bound(buffers),
+        variant.samples,
+        tuple((len(part.ops), part.stage.rounds) for part in parts),
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A stage, lowered."""
+
+    stage: Stage
+    views: Views
+    ops: list[Op]
+    kernels: list[Kernel]
+
+    @staticmethod
+    def of(stage: Stage, build: Build) -> _Part:
+        graph, views = stage.graph, views_of(stage.graph)
+        ops = [op for op in graph.ops if op.result not in views.free]
+        return _Part(stage, views, ops, [lower(op, build.target, graph.constants, build.tuned) for op in ops])
+
+    @property
+    def outside(self) -> set[Value]:
+        """What other stages or the caller have too: of which each round has a part of its own."""
+        return {*self.stage.graph.inputs, *self.stage.graph.outputs.values()}
+
+    def steps(self, places: Mapping[str, Argument], build: Build, products: Mapping[str, int] | None) -> Iterator[Step]:
+        """Calls of the kernels, with values at their ``places``."""
+        constants, outside, rounds = self.stage.graph.constants, self.outside, self.stage.rounds
+
+        def argument(value: Value) -> Argument:
+            origin, offset = self.views.place(value)
+            if origin in constants:
+                return build.constants.add(constants[origin])
+            stride = origin.type.bytes if origin in outside and rounds > 1 else 0
+            return replace(places[origin.name], offset=places[origin.name].offset + offset, stride=stride)
+
+        for op, kernel in zip(self.ops, self.kernels, strict=True):
+            packed = kernel.pack(constants)
+            arguments = [*map(argument, kernel.activations), *map(build.constants.add, packed), argument(kernel.result)]
+            read = [value for value in kernel.activations if self.views.origin(value) not in constants]
+            work = describe(op, kernel, read, packed, products, rounds)
+            yield Step(symbol(kernel), tuple(arguments), _step_name(op), work, kernel.workload)
 
 
 def _step_name(op: Op) -> str:
@@ -145,34 +168,22 @@ def _step_name(op: Op) -> str:
     return f"{kind} {op.source}" if op.source else kind
 
 
-def _copy_bare_outputs(graph: Graph) -> Graph:
-    """Give every output a buffer of its own: copy those that are inputs, constants, views or shown twice."""
-    views = views_of(graph)
-    seen: set[Value] = set()
-    copied: dict[str, Value] = {}
-    ops = list(graph.ops)
-    builder = Builder(graph.name)
-    for value in graph.values():
-        builder.unique(value.name)
-    for name, value in graph.outputs.items():
-        produced = graph.producer(value) is not None and views.origin(value) == value and value not in seen
-        seen.add(value)
-        if not produced:
-            value = builder.emit("copy", [value], name=f"{name}.out", source=f"output {name}")
-            ops.append(builder.ops[-1])
-        copied[name] = value
-    return Graph(graph.name, graph.inputs, copied, graph.constants, tuple(ops), graph.dynamic_batch)
-
-
-def _arena(ops: list[Op], views: Views, places: Mapping[Value, Argument]) -> tuple[dict[Value, Argument], int, int]:
-    """Places in the arena for all results that have none yet, its size and the least it could have, in bytes."""
-    born: dict[Value, int] = {}
-    last: dict[Value, int] = {}
-    for step, op in enumerate(ops):
-        born.setdefault(views.origin(op.result), step)
-        for value in (op.result, *op.operands):
-            last[views.origin(value)] = step
-    values = {value.name: value for value in born if value not in places}
-    buffers = [Buffer(name, value.type.bytes, born[value], last[value]) for name, value in values.items()]
-    offsets, size = plan_arena(buffers)
-    return {value: Argument("arena", offsets[name]) for name, value in values.items()}, size, lower_bound(buffers)
+def _buffers(parts: Sequence[_Part]) -> Iterator[Buffer]:
+    """What the values of all stages need that do not lie within others."""
+    born: dict[str, int] = {}
+    last: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    first = 0
+    for part in parts:
+        rounds, outside = part.stage.rounds, part.outside
+        end = first + len(part.ops) - 1
+        for step, op in enumerate(part.ops, first):
+            for value in map(part.views.origin, (op.result, *op.operands)):
+                # Of what other stages have too, each round needs a part.
+                lasts = rounds > 1 and value in outside
+                if value == part.views.origin(op.result):
+                    born.setdefault(value.name, first if lasts else step)
+                    sizes[value.name] = value.type.bytes * (rounds if lasts else 1)
+                last[value.name] = end if lasts else step
+        first = end + 1
+    return (Buffer(name, size, born[name], last[name]) for name, size in sizes.items())

@@ -19,13 +19,16 @@ def describe(
     read: Sequence[Value],
     constants: Sequence[np.ndarray],
     products: Mapping[str, int] | None = None,
+    rounds: int = 1,
 ) -> Work:
     """The work of ``op`` by its ``kernel``, which reads the activations ``read`` and the packed ``constants``.
 
-    ``products`` tells the multiply-accumulates by the names of results; without it all that the op computes count.
+    ``products`` tells the multiply-accumulates of a run by the names of results; without it all that the op computes
+    count. A run calls the kernel ``rounds`` times.
     """
     parts = op.body.ops if op.kind == "fused" else (op,)
-    counts = [multiply_accumulates(part) if products is None else products.get(part.result.name, 0) for part in parts]
+    computed = [rounds * multiply_accumulates(part) for part in parts]
+    counts = computed if products is None else [products.get(part.result.name, 0) for part in parts]
     constant_bytes = sum(array.nbytes for array in constants)
     constant_bytes += sum(value.type.bytes for value in kernel.activations if value not in read)
     return Work(
@@ -40,9 +43,10 @@ def describe(
         inputs=tuple(map(_tensor, read)),
         output=_tensor(op.result),
         multiply_accumulates=sum(counts),
-        read_bytes=sum(value.type.bytes for value in read),
-        written_bytes=op.result.type.bytes,
+        read_bytes=rounds * sum(value.type.bytes for value in read),
+        written_bytes=rounds * op.result.type.bytes,
         constant_bytes=constant_bytes,
+        rounds=rounds,
     )
 
 

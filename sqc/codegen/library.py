@@ -212,9 +212,9 @@ def _feature_check(features: Iterable[str], number: int) -> Iterator[str]:
 
 def _program(program: Program, suffix: str) -> str:
     return (
-        f"    {{{len(program.inputs)}, {len(program.outputs)}, {len(program.steps)}, "
+        f"    {{{len(program.inputs)}, {len(program.outputs)}, {len(program.stages)}, {len(program.steps)}, "
         f"{sum(len(step.arguments) for step in program.steps)}, inputs{suffix}, outputs{suffix}, "
-        f"steps{suffix}, arguments{suffix}, {program.arena_bytes}, {program.samples}}},"
+        f"stages{suffix}, steps{suffix}, arguments{suffix}, {program.arena_bytes}, {program.samples}}},"
     )
 
 
@@ -224,12 +224,14 @@ def _program_tables(program: Program, suffix: str) -> Iterator[str]:
     yield f"\nstatic const sqc_argument arguments{suffix}[] = {{"
     yield from (f"    {_argument(argument)}," for step in program.steps for argument in step.arguments)
     yield "    {0},\n};"
+    stages = ", ".join(f"{{{steps}, {rounds}}}" for steps, rounds in program.stages)
+    yield f"\nstatic const sqc_stage stages{suffix}[] = {{{stages}}};"
     yield f"\nstatic const sqc_step steps{suffix}[] = {{"
     first = 0
     for step in program.steps:
         yield f"    {_step(step, first)},"
         first += len(step.arguments)
-    yield "    {0},\n};"
+    yield f"    {{.first_argument = {first}}},\n}};"
 
 
 def _tensor_table(tensors: tuple[Tensor, ...], table: str) -> Iterator[str]:
@@ -244,7 +246,7 @@ def _tensor_table(tensors: tuple[Tensor, ...], table: str) -> Iterator[str]:
 
 
 def _argument(argument: Argument) -> str:
-    return f"{{SQC_{argument.region.upper()}, {argument.offset}}}"
+    return f"{{SQC_{argument.region.upper()}, {argument.offset}, {argument.stride}}}"
 
 
 def _step(step: Step, first: int) -> str:

@@ -29,10 +29,14 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """Where an argument of a kernel lies: by index among inputs or outputs, by byte in the arena or the constants."""
+    """Where an argument of a kernel lies: by index among inputs or outputs, by byte in the arena or the constants.
+
+    From one round of its stage to the next it moves on by ``stride`` bytes.
+    """
 
     region: Region
     offset: int
+    stride: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class Work:
 
     `node` and `parts` are those of its row in the report, `sources` all nodes of the user's model that it computes;
     `op` names it for people; `window` has the extents of a convolution's or a pool's kernel; `kernel` is the kind of
-    loops and `schedule` how they are tiled. `read_bytes` and `written_bytes` are of activations, each counted once,
-    `constant_bytes` of weights and the like.
+    loops and `schedule` how they are tiled. `inputs` and `output` are those of one of its `rounds`. `read_bytes` and
+    `written_bytes` are of activations in all rounds, each counted once, `constant_bytes` of weights and the like.
     """
 
     node: str
@@ -59,6 +63,7 @@ class Work:
     read_bytes: int
     written_bytes: int
     constant_bytes: int
+    rounds: int = 1
 
     @property
     def moved_bytes(self) -> int:
@@ -85,17 +90,21 @@ def _tensor(data: Mapping[str, Any]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a kernel. `symbol` is its global symbol in TVM, `name` what the runtime calls it."""
+    """One call of a kernel. `symbol` is its global symbol in TVM, `name` what the runtime calls it, `workload` what
+    tuning calls it."""
 
     symbol: str
     arguments: tuple[Argument, ...]
     name: str
     work: Work | None = None
+    workload: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """The model at one batch size. Steps run in order; each may touch 256 bytes on either side of the arena.
+
+    stages: how many steps follow each other in so many rounds, (steps, rounds); by default all of them in one.
 
     live_bytes: the most that any one step needs of the arena, so that no plan can be smaller.
     samples: the batch size, by which the leading dimension of every input and output divides; 0 where the results of a
@@ -108,6 +117,11 @@ class Program:
     arena_bytes: int
     live_bytes: int = 0
     samples: int = 0
+    stages: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            object.__setattr__(self, "stages", ((len(self.steps), 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +201,15 @@ def _check_program(program: Program, plan: Plan) -> None:
         "arena": program.arena_bytes,
         "constants": len(plan.constants),
     }
-    for step in program.steps:
+    rounds = [rounds for steps, rounds in program.stages for _ in range(steps)]
+    if len(rounds) != len(program.steps) or min(rounds, default=1) < 1:
+        raise CompileError(f"stages {program.stages} are not those of {len(program.steps)} steps")
+    for step, times in zip(program.steps, rounds, strict=True):
         if step.symbol not in plan.objects:
             raise CompileError(f"step {step.name}: no object defines its kernel {step.symbol}")
         for argument in step.arguments:
-            if not 0 <= argument.offset < limits[argument.region]:
+            reach = argument.stride * (times - 1) if argument.region in ("arena", "constants") else 0
+            if not 0 <= argument.offset <= argument.offset + reach < limits[argument.region]:
                 raise CompileError(
                     f"step {step.name}: {argument.region} has no offset {argument.offset} "
                     f"(it ends at {limits[argument.region]})"

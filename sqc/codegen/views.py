@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from sqc.ir import Graph, Op, Value
+from sqc.ir import Builder, Graph, Op, Value
 
 
 @dataclass
@@ -60,6 +60,25 @@ def views_of(graph: Graph) -> Views:
         elif op.kind == "concat" and op.result not in fixed and _joins_neighbours(op):
             _assemble(op, views, fixed)
     return views
+
+
+def copy_bare_outputs(graph: Graph) -> Graph:
+    """Give every output a buffer of its own: copy those that are inputs, constants, views or shown twice."""
+    views = views_of(graph)
+    seen: set[Value] = set()
+    copied: dict[str, Value] = {}
+    ops = list(graph.ops)
+    builder = Builder(graph.name)
+    for value in graph.values():
+        builder.unique(value.name)
+    for name, value in graph.outputs.items():
+        produced = graph.producer(value) is not None and views.origin(value) == value and value not in seen
+        seen.add(value)
+        if not produced:
+            value = builder.emit("copy", [value], name=f"{name}.out", source=f"output {name}")
+            ops.append(builder.ops[-1])
+        copied[name] = value
+    return Graph(graph.name, graph.inputs, copied, graph.constants, tuple(ops), graph.dynamic_batch)
 
 
 def _first_byte(op: Op) -> int | None:

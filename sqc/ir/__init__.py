@@ -4,7 +4,7 @@ from sqc.ir.cut import cut
 from sqc.ir.evaluate import evaluate, evaluate_op
 from sqc.ir.graph import Attribute, Graph, Op, Value, digest, same_bits
 from sqc.ir.registry import OpDefinition, Required, define, definition, infer_type, kinds
-from sqc.ir.rewrite import Builder, Rewriter, rebatch, take_name
+from sqc.ir.rewrite import Builder, Rewriter, rebatch, split, take_name
 from sqc.ir.text import constant_data, format_graph, format_type, parse_graph, read_graph, write_graph
 from sqc.ir.types import DTYPES, Quantization, TensorType, type_of
 from sqc.ir.verify import verify
@@ -36,6 +36,7 @@ __all__ = [
     "read_graph",
     "rebatch",
     "same_bits",
+    "split",
     "take_name",
     "type_of",
     "verify",

@@ -59,6 +59,17 @@ static void free_workspace(workspace *space) {
     free(space);
 }
 
+/* Where an argument lies in the first round. */
+static unsigned char *address(const workspace *space, const sqc_argument *argument, const void *const *inputs,
+                              void *const *outputs) {
+    switch (argument->region) {
+    case SQC_INPUT: return (unsigned char *)inputs[argument->offset];
+    case SQC_OUTPUT: return outputs[argument->offset];
+    case SQC_ARENA: return space->memory + SLACK + argument->offset;
+    default: return (unsigned char *)sqc_constants + argument->offset;
+    }
+}
+
 static workspace *new_workspace(const sqc_program *program) {
     size_t alignment = program->arena_bytes < HUGE_PAGE / 2 ? ALIGNMENT : HUGE_PAGE;
     size_t bytes = (program->arena_bytes + 2 * SLACK + alignment - 1) / alignment * alignment;
@@ -73,10 +84,9 @@ static workspace *new_workspace(const sqc_program *program) {
     memset(space->memory, 0, bytes); /* also takes the page faults before the first run */
     for (size_t i = 0; i < program->argument_count; i++) {
         const sqc_argument *argument = &program->arguments[i];
-        void *address = NULL;
-        if (argument->region == SQC_ARENA) address = space->memory + SLACK + argument->offset;
-        if (argument->region == SQC_CONSTANTS) address = (void *)(sqc_constants + argument->offset);
-        space->arguments[i] = (sqc_any){.type = SQC_ANY_POINTER, .pointer = address};
+        bool inside = argument->region == SQC_ARENA || argument->region == SQC_CONSTANTS;
+        space->arguments[i] = (sqc_any){.type = SQC_ANY_POINTER};
+        if (inside) space->arguments[i].pointer = address(space, argument, NULL, NULL);
     }
     return space;
 }
@@ -245,9 +255,11 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static sqc_status run_steps(const sqc_program *program, const workspace *space, double *seconds) {
+/* Adds what each step took to its seconds, if they are asked for. */
+static sqc_status run_steps(const sqc_program *program, const workspace *space, size_t first, size_t end,
+                            double *seconds) {
     double before = seconds ? now() : 0;
-    for (size_t i = 0; i < program->step_count; i++) {
+    for (size_t i = first; i < end; i++) {
         const sqc_step *step = &program->steps[i];
         sqc_any result = {0};
         if (step->kernel(NULL, space->arguments + step->first_argument, (int32_t)step->argument_count, &result)) {
@@ -258,11 +270,31 @@ static sqc_status run_steps(const sqc_program *program, const workspace *space, 
         }
         if (seconds) {
             double after = now();
-            seconds[i] = after - before;
+            seconds[i] += after - before;
             before = after;
         }
     }
     return SQC_OK;
+}
+
+static sqc_status run_stages(const sqc_program *program, workspace *space, const void *const *inputs,
+                             void *const *outputs, double *seconds) {
+    sqc_status status = SQC_OK;
+    for (size_t i = 0; seconds && i < program->step_count; i++) seconds[i] = 0;
+    for (size_t s = 0, first = 0; status == SQC_OK && s < program->stage_count; s++) {
+        size_t end = first + program->stages[s].steps, rounds = program->stages[s].rounds;
+        for (size_t round = 0; status == SQC_OK && round < rounds; round++) {
+            for (size_t i = program->steps[first].first_argument; i < program->steps[end].first_argument; i++) {
+                const sqc_argument *argument = &program->arguments[i];
+                if (argument->stride)
+                    space->arguments[i].pointer =
+                        address(space, argument, inputs, outputs) + round * argument->stride;
+            }
+            status = run_steps(program, space, first, end, seconds);
+        }
+        first = end;
+    }
+    return status;
 }
 
 static sqc_status execute(sqc_model *model, const void *const *inputs, void *const *outputs, double *seconds) {
@@ -277,13 +309,13 @@ static sqc_status execute(sqc_model *model, const void *const *inputs, void *con
     if (!space) return out_of_memory();
     for (size_t i = 0; i < program->argument_count; i++) {
         const sqc_argument *argument = &program->arguments[i];
-        if (argument->region == SQC_INPUT) space->arguments[i].pointer = (void *)inputs[argument->offset];
-        if (argument->region == SQC_OUTPUT) space->arguments[i].pointer = outputs[argument->offset];
+        if (argument->region == SQC_INPUT || argument->region == SQC_OUTPUT)
+            space->arguments[i].pointer = address(space, argument, inputs, outputs);
     }
     unsigned mxcsr = _mm_getcsr();
     _mm_setcsr(SQC_DEFAULT_MXCSR);
     sqc_cores *cores = sqc_pool_enter(model->shared->pool);
-    sqc_status status = run_steps(program, space, seconds);
+    sqc_status status = run_stages(program, space, inputs, outputs, seconds);
     sqc_pool_leave(model->shared->pool, cores);
     _mm_setcsr(mxcsr);
     give_workspace(model, space);

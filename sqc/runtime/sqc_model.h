@@ -20,10 +20,11 @@ typedef int sqc_kernel(void *self, const sqc_any *arguments, int32_t count, sqc_
 
 typedef enum { SQC_INPUT, SQC_OUTPUT, SQC_ARENA, SQC_CONSTANTS } sqc_region;
 
-/* offset: the index of an input or output, bytes into the arena or the constants. */
+/* offset: the index of an input or output, bytes into the arena or the constants. stride: by how many bytes the address
+ * moves on from one round to the next. */
 typedef struct {
     sqc_region region;
-    uint64_t offset;
+    uint64_t offset, stride;
 } sqc_argument;
 
 typedef struct {
@@ -33,10 +34,16 @@ typedef struct {
     uint32_t argument_count;
 } sqc_step;
 
+/* So many steps, all of them one after the other in each round. */
 typedef struct {
-    size_t input_count, output_count, step_count, argument_count;
+    size_t steps, rounds;
+} sqc_stage;
+
+typedef struct {
+    size_t input_count, output_count, stage_count, step_count, argument_count;
     const sqc_tensor *inputs, *outputs;
-    const sqc_step *steps;
+    const sqc_stage *stages;
+    const sqc_step *steps; /* of all stages */
     const sqc_argument *arguments; /* of all steps, one after the other */
     size_t arena_bytes;
     size_t samples; /* in one run; 0 where they may depend on each other */

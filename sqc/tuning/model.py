@@ -17,6 +17,7 @@ from sqc.bench.measure import PAUSE, interleave
 from sqc.calibration import DEFAULT_SEARCH, Calibration, RangesLike
 from sqc.codegen.build import Build, build_program
 from sqc.codegen.library import build_library
+from sqc.codegen.stages import Variant
 from sqc.compiler import fused_variants
 from sqc.errors import CompileError
 from sqc.ir import Graph, Op, TensorType
@@ -204,14 +205,14 @@ class _Tuner:
     records: Records
     target: Target
     threads: tuple[int, ...]
-    variants: Sequence[Graph]
+    variants: Sequence[Variant]
     candidates: int
     progress: Progress | None
     found: list[_Workload] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         workloads: dict[str, _Workload] = {}
-        for graph in self.variants:
+        for graph in (stage.graph for variant in self.variants for stage in variant.stages):
             for op in graph.ops:
                 name = self._workload(op, graph)
                 if name is None:
@@ -231,18 +232,13 @@ class _Tuner:
         kernel = lower_op(op, self.target, graph.constants)
         return kernel.workload if isinstance(kernel.problem, Tunable) else None
 
-    def _steps(self, graph: Graph) -> list[str | None]:
-        """The workload of every step of a variant; steps that only copy outputs come after these."""
-        return [self._workload(op, graph) for op in graph.ops if op.kind != "reshape"]
-
-    def order(self, models: Sequence[Model]) -> None:
-        """Put the workloads with most time first: measured in ``models``, or guessed from their work without any."""
+    def order(self, loaded: Sequence[_Loaded]) -> None:
+        """Put the workloads with most time first: measured in the models, or guessed from their work without any."""
         costs: dict[str, float] = {}
-        for graph, model in zip(self.variants, models, strict=False):
-            profile = model.profile(random_samples(model.inputs, 1)[0])
-            for workload, step in zip(self._steps(graph), profile, strict=False):
-                if workload is not None:
-                    costs[workload] = costs.get(workload, 0.0) + step.seconds
+        for one in loaded:
+            profile = one.model.profile(random_samples(one.model.inputs, 1)[0])
+            for workload, step in zip(one.workloads, profile, strict=True):
+                costs[workload] = costs.get(workload, 0.0) + step.seconds
         for found in self.found:
             found.cost = costs.get(found.task.workload, found.cost)
         self.found.sort(key=lambda found: -found.cost)
@@ -269,7 +265,7 @@ class _Tuner:
             )
             before += workload.wanted
 
-    def compare(self, untuned: Sequence[Model]) -> list[WholeModel]:
+    def compare(self, untuned: Sequence[_Loaded]) -> list[WholeModel]:
         """Tuned and untuned model in turns, after choices that don't pay within the model were withdrawn."""
         if self._changed():
             self._withdraw(self._slower_steps(untuned, self._load_tuned()), "slower within the model")
@@ -283,21 +279,20 @@ class _Tuner:
         """The workloads for which tuning found something else than the model's choice."""
         return [w for w in self.found if w.choice is not None and w.choice.tile != w.choice.untuned]
 
-    def _load_tuned(self) -> list[Model]:
+    def _load_tuned(self) -> list[_Loaded]:
         tiles = {workload.task.workload: workload.choice.tile for workload in self.found if workload.choice}
-        return [_load(graph, self.target, tiles) for graph in self.variants]
+        return [_load(variant, self.target, tiles) for variant in self.variants]
 
-    def _slower_steps(self, untuned: Sequence[Model], tuned: Sequence[Model]) -> dict[str, float]:
+    def _slower_steps(self, untuned: Sequence[_Loaded], tuned: Sequence[_Loaded]) -> dict[str, float]:
         """The changed workloads whose steps take no less time in the tuned model, with the ratio."""
         ratios: dict[str, list[float]] = {workload.task.workload: [] for workload in self._changed()}
-        for graph, old, new in zip(self.variants, untuned, tuned, strict=True):
-            steps = self._steps(graph)
+        for workloads, old, new in ((o.workloads, o.model, n.model) for o, n in zip(untuned, tuned, strict=True)):
             sample = random_samples(old.inputs, 1)[0]
             for threads in self.threads:
                 old.threads = new.threads = threads
                 seconds = [[_step_seconds(model, sample) for model in (old, new)] for _ in range(PROFILE_ROUNDS)]
                 for name, found in ratios.items():
-                    mine = [i for i, workload in enumerate(steps) if workload == name]
+                    mine = [i for i, workload in enumerate(workloads) if workload == name]
                     if mine:
                         found.append(statistics.median(new[mine].sum() / old[mine].sum() for old, new in seconds))
         means = {name: statistics.geometric_mean(found) for name, found in ratios.items()}
@@ -312,10 +307,10 @@ class _Tuner:
                 workload.choice = replace(choice, tile=choice.untuned, ratio=1.0, note=note)
                 self.records.append(workload.choice)
 
-    def _whole(self, untuned: Sequence[Model]) -> list[WholeModel]:
+    def _whole(self, untuned: Sequence[_Loaded]) -> list[WholeModel]:
         results = []
         tuned = self._load_tuned() if self._changed() else untuned
-        for old, new in zip(untuned, tuned, strict=True):
+        for old, new in ((before.model, after.model) for before, after in zip(untuned, tuned, strict=True)):
             sample = list(random_samples(old.inputs, 1)[0].values())
             for threads in self.threads:
                 old.threads = new.threads = threads
@@ -345,6 +340,16 @@ def _step_seconds(model: Model, sample: dict[str, np.ndarray]) -> np.ndarray:
     return np.array([step.seconds for step in model.profile(sample, repeat=3)])
 
 
-def _load(graph: Graph, target: Target, tiles: dict[str, Tile]) -> Model:
+@dataclass(frozen=True)
+class _Loaded:
+    """A variant, ready to run, and the workload of each of its steps."""
+
+    model: Model
+    workloads: list[str]
+
+
+def _load(variant: Variant, target: Target, tiles: dict[str, Tile]) -> _Loaded:
     build = Build(target, tiles)
-    return load_bytes(build_library(build.plan([build_program(graph, build)], graph.name)), threads=1)
+    program = build_program(variant, build)
+    model = load_bytes(build_library(build.plan([program], variant.graph.name)), threads=1)
+    return _Loaded(model, [step.workload for step in program.steps])

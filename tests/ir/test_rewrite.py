@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sqc.errors import GraphError
-from sqc.ir import Builder, Graph, Rewriter, TensorType, parse_graph, rebatch, verify
+from sqc.ir import Builder, Graph, Rewriter, TensorType, format_graph, parse_graph, rebatch, split, verify
 from tests.float_graphs import float_graphs, random_inputs
 
 F2 = TensorType((2,), "float32")
@@ -133,6 +134,51 @@ def test_rebatch_reaches_into_bodies() -> None:
     assert resized.ops[0].body.inputs[0].type.shape == (4, 2)
     assert resized.outputs["y"].type.shape == (4, 2)
     assert rebatch(resized, 1) == graph
+
+
+@given(graph=float_graphs(), data=st.data())
+@QUICK
+def test_the_parts_of_a_split_graph_are_the_whole(graph: Graph, data: st.DataObject) -> None:
+    head, tail = split(graph, data.draw(st.integers(0, len(graph.ops))))
+    verify(head)
+    verify(tail)
+    assert (*head.ops, *tail.ops) == graph.ops
+    inputs = random_inputs(graph)
+    first = head.run(inputs)
+    between = {value.name: first[name] for name, value in head.outputs.items()}
+    second = tail.run({value.name: {**inputs, **between}[value.name] for value in tail.inputs})
+    assert {**first, **second}.keys() >= graph.outputs.keys()
+    for name, array in graph.run(inputs).items():
+        np.testing.assert_array_equal({**first, **second}[name], array)
+
+
+def test_split_passes_on_what_is_read_later() -> None:
+    head, tail = split(
+        parse_graph("""
+        graph "g" (%x: float32[2], %z: float32[2]) {
+          const %c: float32[2] = [1,2]
+          %a: float32[2] = add(%x, %c)
+          %b: float32[2] = relu(%a)
+          %d: float32[2] = mul(%a, %z)
+          %e: float32[2] = add(%d, %b)
+          return "a"=%b, "e"=%e
+        }"""),
+        2,
+    )
+    assert format_graph(head).splitlines()[1:] == [
+        "  const %c: float32[2] = [1.0,2.0]",
+        "  %a: float32[2] = add(%x, %c)",
+        "  %b: float32[2] = relu(%a)",
+        '  return "a"=%b, "a.1"=%a',
+        "}",
+    ]
+    assert format_graph(tail).splitlines() == [
+        'graph "g" (%z: float32[2], %a: float32[2], %b: float32[2]) {',
+        "  %d: float32[2] = mul(%a, %z)",
+        "  %e: float32[2] = add(%d, %b)",
+        '  return "e"=%e',
+        "}",
+    ]
 
 
 def test_a_fixed_batch_stays() -> None:

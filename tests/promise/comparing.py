@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pytest
 
 import sqc
+from sqc.codegen import stages
 from sqc.ir import Graph, TensorType, rebatch, same_bits, verify
 from sqc.ops.samples import samples_are_independent
 from sqc.runtime import Model
@@ -26,8 +29,9 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Sample:
-    """A graph, and inputs for as many samples as it is run on."""
+    """The graph of a seed, and inputs for as many samples as it is run on."""
 
+    seed: int
     graph: Graph
     arrays: Arrays
 
@@ -35,7 +39,7 @@ class Sample:
     def of(seed: int) -> Sample:
         graph = generate(seed)
         samples = SAMPLES if samples_are_independent(graph) else 1
-        return Sample(graph, inputs(rebatch(graph, samples) if graph.dynamic_batch else graph, seed))
+        return Sample(seed, graph, inputs(rebatch(graph, samples) if graph.dynamic_batch else graph, seed))
 
     @cached_property
     def whole(self) -> Graph:
@@ -64,7 +68,21 @@ class Sample:
         if not setting.padded:
             return load_kernels(fuse(self.whole, padded=False), setting)
         batch = BATCHES if self.whole is not self.graph else 1
-        return sqc.compile(self.graph, target=setting.target, batch=batch).load(1)
+        with cut_anywhere(self.seed):
+            return sqc.compile(self.graph, target=setting.target, batch=batch).load(1)
+
+
+@contextmanager
+def cut_anywhere(seed: int) -> Iterator[None]:
+    """Compute batches sample by sample up to some op, whether that pays or not."""
+
+    def savings(variant: stages.Variant) -> Iterator[tuple[int, int, int]]:
+        order = np.random.default_rng(seed).permutation(len(variant.graph.ops) - 1)
+        return ((saved, variant.samples, int(i) + 1) for saved, i in enumerate(order) if variant.samples > 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "savings", savings)
+        yield
 
 
 def run_guarded(model: Model, graph: Graph, arrays: Arrays, at_end: bool) -> dict[str, np.ndarray]:

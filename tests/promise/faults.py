@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from sqc import schedules
+from sqc.codegen import library
 from sqc.codegen.memory import Buffer, plan_arena
+from sqc.codegen.plan import Argument
 from sqc.ir import Op, Value
 from sqc.ops import movement
 from sqc.ops.quantization import LIMITS
@@ -461,6 +463,14 @@ def tiles_of_other_axes(patch: Patch) -> None:
         return found and (found[0][::-1], found[1])
 
     wrap(patch, movement.turned_axes, axes)
+
+
+@fault
+def all_rounds_over_the_first_samples(patch: Patch) -> None:
+    def argument(original: Callable[[Argument], str], argument: Argument) -> str:
+        return original(dataclasses.replace(argument, stride=0))
+
+    wrap(patch, library._argument, argument)
 
 
 @fault

@@ -12,6 +12,7 @@ import sqc
 from sqc.codegen.build import Build, build_program
 from sqc.codegen.library import build_library
 from sqc.codegen.plan import Plan
+from sqc.codegen.stages import Variant
 from sqc.ir import Graph, Op
 from sqc.passes import pipeline
 from sqc.passes.pad_channels import PadChannels
@@ -53,7 +54,7 @@ def fuse(graph: Graph, padded: bool = True) -> Graph:
 def load_kernels(fused: Graph, setting: Setting) -> Model:
     """The model of a graph whose ops are kernels."""
     build = Build(Target.parse(setting.target))
-    program = build_program(fused, build)
+    program = build_program(Variant.of(fused), build)
     plan = Plan(
         (program,), build.constants.bytes(), build.objects, build.target.cpu_features, sqc.NUMBER_RULES,
         {"model": fused.name, "target": setting.target},

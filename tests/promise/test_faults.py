@@ -54,6 +54,7 @@ CAUGHT_BY = {
     "permutation_inverted": 21,
     "tiles_of_other_axes": 0,
     "memory_reused_a_step_too_early": 37,
+    "all_rounds_over_the_first_samples": 3,
 }
 """A seed for each fault. After a change of the generator, ``python -m tests.promise.test_faults [NAME ...]`` finds new
 ones.

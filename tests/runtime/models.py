@@ -51,5 +51,13 @@ def doubling(*batches: int) -> Plan:
     return plan(*(replace(one, samples=n) for one, n in zip(programs, batches, strict=True)))
 
 
+def in_rounds() -> Plan:
+    """Doubles f32[16, 2] twice: the first four times in four rounds, by way of the arena, then all at once."""
+    first, second = Step("double_8", (INPUT, ARENA), "first"), Step("double_32", (ARENA, OUTPUT), "second")
+    quarters = tuple(replace(argument, stride=32) for argument in first.arguments)
+    whole = program(replace(first, arguments=quarters), second, shape=(16, 2))
+    return plan(replace(whole, stages=((1, 4), (1, 1))))
+
+
 def with_features(plan: Plan, *features: str) -> Plan:
     return replace(plan, cpu_features=features)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sqc.codegen.plan import Argument, Program, Step, Tensor
-from sqc.errors import ExecutionError, InputError, SqcError
+from sqc.errors import CompileError, ExecutionError, InputError, SqcError
 from sqc.runtime import Model
-from tests.runtime.models import BATCH, CONSTANT, INPUT, OUTPUT, add_two, doubling, one_step, plan, program
+from tests.runtime.models import BATCH, CONSTANT, INPUT, OUTPUT, add_two, doubling, in_rounds, one_step, plan, program
 
 Make = Callable[..., Model]
 
@@ -137,6 +138,42 @@ def test_rounding_mode_of_the_caller_changes_nothing(make: Make) -> None:
     finally:
         libm.fesetround(0)
     np.testing.assert_array_equal(y, [0, 2, 2, -1])
+
+
+def test_stages_run_in_rounds(make: Make) -> None:
+    model = make(in_rounds())
+    x = np.arange(32, dtype=np.float32).reshape(16, 2)
+    for _ in range(2):
+        np.testing.assert_array_equal(model(x), 4 * x)
+    assert [step.name for step in model.profile(x, repeat=2)] == ["first", "second"]
+    np.testing.assert_array_equal(model(x), 4 * x)
+
+
+def test_an_error_in_a_round_leaves_later_runs_right(make: Make) -> None:
+    once = program(Step("double_8", (replace(INPUT, stride=32), replace(OUTPUT, stride=32)), "double"), shape=(8, 2))
+    failing = Step("refuse", (INPUT, OUTPUT), "refuse")
+    both = replace(once, steps=(*once.steps, failing), stages=((1, 2), (1, 1)))
+    model = make(plan(both))
+    x = np.ones((8, 2), np.float32)
+    for _ in range(2):
+        out = np.zeros((8, 2), np.float32)
+        with pytest.raises(ExecutionError, match=r"step 1 \(refuse\) failed"):
+            model(x, out=out)
+        np.testing.assert_array_equal(out, 2 * x)
+
+
+@pytest.mark.parametrize(
+    "stages, message",
+    [
+        (((1, 4),), "stages .* are not those of 2 steps"),
+        (((1, 0), (1, 1)), "stages .* are not those of 2 steps"),
+        (((1, 600), (1, 1)), "step first: arena has no offset"),
+    ],
+)
+def test_stages_fit_the_steps(stages: tuple[tuple[int, int], ...], message: str) -> None:
+    good = in_rounds()
+    with pytest.raises(CompileError, match=message):
+        replace(good, programs=(replace(good.programs[0], stages=stages),))
 
 
 def test_profile_names_every_step(make: Make, image: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sqc.codegen import build as codegen
 from sqc.codegen.library import build_library
 from sqc.codegen.objects import ObjectStore
+from sqc.codegen.stages import Variant
 from sqc.codegen.toolchain import find_compiler
 from sqc.ir import Graph, same_bits
 from sqc.runtime import load_bytes
@@ -91,7 +92,7 @@ def test_tiles(shape: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.
     graph = Graph("g", (image,), {"y": op.result}, {value: case.arrays[value] for value in others}, (op,))
     monkeypatch.setattr(codegen, "_objects", {})
     build = codegen.Build(Target.parse("sapphirerapids-amx"), store=Emulating(tmp_path))
-    plan = build.plan([codegen.build_program(graph, build)], "g")
+    plan = build.plan([codegen.build_program(Variant.of(graph), build)], "g")
     assert plan.programs[0].steps[0].symbol.startswith("sqc_tileproduct")
     model = load_bytes(build_library(replace(plan, cpu_features=Target.parse("icelake-server").cpu_features)))
     assert same_bits(model(case.arrays[image]), graph.run({image.name: case.arrays[image]})["y"])

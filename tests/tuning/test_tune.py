@@ -35,7 +35,7 @@ def choose_others(graph: sqc.ir.Graph, path: Path) -> int:
     from sqc.schedules import Tunable, lower
 
     records = Records(path)
-    fused = fused_variants(graph)[0]
+    fused = fused_variants(graph)[0].graph
     for op in fused.ops:
         kernel = lower(op, Target.parse("native"), fused.constants)
         if isinstance(kernel.problem, Tunable) and len(tiles := kernel.problem.tiles(kernel.target)) > 1:
