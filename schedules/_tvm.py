@@ -88,8 +88,9 @@ TASK_BLOCKS = "sqc.task_blocks"
 ANNOUNCE_LOOP = "sqc_announce_loop"
 """A function of the host that gets the iterations of every parallel loop before it starts, which TVM doesn't tell."""
 
-# Where LLVM unrolls a reduction completely it goes on to reassociate the sums, and runs out of registers.
-_LLVM_OPTIONS = ("-unroll-threshold-aggressive:uint=40",)
+# Where LLVM unrolls a reduction completely it goes on to reassociate the sums, and runs out of registers. Of the
+# addresses of several rows it makes a vector, which inner loops take apart again, on the ports of dot products.
+_LLVM_OPTIONS = ("-unroll-threshold-aggressive:uint=40", "-vectorize-slp:bool=0")
 
 
 def versions() -> dict[str, str]:

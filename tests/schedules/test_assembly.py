@@ -69,6 +69,22 @@ def test_vnni_is_used_at_full_width(target: str, groups: int) -> None:
     assert products and all("%zmm" in line for line in products)
 
 
+@pytest.mark.parametrize("block", [148, 1372])
+def test_addresses_stay_out_of_vectors(block: int) -> None:
+    """Image rows of 37 pixels, which tiles of four go across."""
+    case = Case()
+    acc = case.emit(
+        "qconv2d", case.u8(1, 75, 75, 4), case.s8(64, 4, 3, 3), case.bias(64), strides=(2, 2), layout="NHWC"
+    )
+    case.requantize(acc, 1e5, case.u8(*acc.type.shape))
+    kernel = lower(case.op(), Target.parse("icelake-server"), case.arrays)
+    assert isinstance(kernel.problem, Tunable)
+    scheduled = kernel.problem.schedule(kernel.target, Tile(4, 4, block, 1))
+    loop = innermost(assembly(scheduled, kernel.target), "vpdpbusd")
+    assert sum("vpdpbusd" in line for line in loop) == 16
+    assert not any(re.match(r"vpextr|vmovd\s|vpaddd", line) for line in loop)
+
+
 @pytest.mark.parametrize("groups", [1, 64])
 def test_avx512_without_vnni_widens_at_full_width(groups: int) -> None:
     kernel = convolution("skylake-avx512", 64, groups)
