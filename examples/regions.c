@@ -14,13 +14,6 @@
 
 enum { LOOPS = 100 };
 
-/* The interface by which kernels launch loops. */
-typedef struct {
-    void *unused;
-    int tasks;
-} environment;
-int TVMBackendParallelLaunch(int (*body)(int task, environment *, void *data), void *data, int tasks);
-
 /* Of the rest of the runtime, which belongs to a model, the pool needs only its errors. */
 void sqc_set_error(const char *format, ...) { (void)format; }
 const char *sqc_last_error(void) { return ""; }
@@ -28,10 +21,10 @@ const char *sqc_last_error(void) { return ""; }
 static _Atomic int arrived;
 static int met; /* tasks of the loops before */
 
-static int meet(int task, environment *of_all, void *data) {
+static int meet(int task, sqc_environment *of_all, void *data) {
     (void)task, (void)data;
     atomic_fetch_add(&arrived, 1);
-    while (atomic_load(&arrived) < met + of_all->tasks) __builtin_ia32_pause();
+    while (atomic_load(&arrived) < met + of_all->num_task) __builtin_ia32_pause();
     return 0;
 }
 

@@ -20,9 +20,12 @@ enum {
     IDLE_WORKSPACES = 16
 };
 
-/* What one run writes: the arena, and the arguments of all steps with their addresses filled in. */
-typedef struct {
+/* What one run writes: the arena, and the arguments of all steps with their addresses filled in. Threads that compute
+ * rounds beside the one that runs have each their own. */
+typedef struct workspace {
+    struct workspace *next; /* of the next thread, if it ever needed one */
     unsigned char *memory;
+    double *seconds; /* of each step in this thread's rounds, if it was ever asked for */
     sqc_any arguments[];
 } workspace;
 
@@ -55,8 +58,12 @@ int sqc_number_rules_version(void) { return sqc_number_rules; }
 /* Workspaces ------------------------------------------------------------------------------------------------------ */
 
 static void free_workspace(workspace *space) {
-    if (space) free(space->memory);
-    free(space);
+    for (workspace *next; space; space = next) {
+        next = space->next;
+        free(space->memory);
+        free(space->seconds);
+        free(space);
+    }
 }
 
 /* Where an argument lies in the first round. */
@@ -73,7 +80,7 @@ static unsigned char *address(const workspace *space, const sqc_argument *argume
 static workspace *new_workspace(const sqc_program *program) {
     size_t alignment = program->arena_bytes < HUGE_PAGE / 2 ? ALIGNMENT : HUGE_PAGE;
     size_t bytes = (program->arena_bytes + 2 * SLACK + alignment - 1) / alignment * alignment;
-    workspace *space = malloc(sizeof *space + program->argument_count * sizeof(sqc_any));
+    workspace *space = calloc(1, sizeof *space + program->argument_count * sizeof(sqc_any));
     if (!space) return NULL;
     space->memory = aligned_alloc(alignment, bytes);
     if (!space->memory) {
@@ -255,6 +262,21 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+/* One run of a model. */
+typedef struct {
+    const sqc_program *program;
+    const void *const *inputs;
+    void *const *outputs;
+    workspace *space;
+    double *seconds; /* of each step, or NULL */
+} run;
+
+/* The steps of a stage, from the first one on. */
+typedef struct {
+    const run *run;
+    size_t first, end;
+} stage;
+
 /* Adds what each step took to its seconds, if they are asked for. */
 static sqc_status run_steps(const sqc_program *program, const workspace *space, size_t first, size_t end,
                             double *seconds) {
@@ -277,22 +299,78 @@ static sqc_status run_steps(const sqc_program *program, const workspace *space, 
     return SQC_OK;
 }
 
-static sqc_status run_stages(const sqc_program *program, workspace *space, const void *const *inputs,
-                             void *const *outputs, double *seconds) {
+/* What moves on from round to round lies in the memory of the run, all else in this thread's. */
+static int run_round(int round, sqc_environment *environment, void *data) {
+    (void)environment;
+    const stage *stage = data;
+    const run *run = stage->run;
+    const sqc_program *program = run->program;
+    workspace *space = run->space;
+    for (int thread = sqc_loop_thread(); thread; thread--) space = space->next;
+    size_t end = program->steps[stage->end].first_argument;
+    for (size_t i = program->steps[stage->first].first_argument; i < end; i++) {
+        const sqc_argument *argument = &program->arguments[i];
+        if (argument->stride)
+            space->arguments[i].pointer =
+                address(run->space, argument, run->inputs, run->outputs) + (size_t)round * argument->stride;
+    }
+    return run_steps(program, space, stage->first, stage->end, run->seconds ? space->seconds : NULL);
+}
+
+/* On how many threads to compute whole rounds: all, if nearly all have as many of them, else one after the other. */
+static int round_threads(int rounds) {
+    int threads = sqc_loop_threads(), most = (rounds + threads - 1) / threads;
+    return 4 * most * threads <= 5 * rounds ? threads : 1;
+}
+
+/* Lets each of the first so many threads have a workspace, and zeros for the seconds of its rounds. */
+static bool prepare_threads(const run *run, int threads) {
+    workspace *space = run->space;
+    for (int i = 0; i < threads; i++, space = space->next) {
+        if (run->seconds && !space->seconds) space->seconds = malloc(run->program->step_count * sizeof(double));
+        if (run->seconds && !space->seconds) return false;
+        if (run->seconds) memset(space->seconds, 0, run->program->step_count * sizeof(double));
+        if (i + 1 < threads && !space->next) space->next = new_workspace(run->program);
+        if (i + 1 < threads && !space->next) return false;
+    }
+    return true;
+}
+
+/* Shares out the seconds of a whole stage as the threads spent theirs. */
+static void share_seconds(const stage *stage, int threads, double whole) {
+    const run *run = stage->run;
+    double sum = 0;
+    for (size_t i = stage->first; i < stage->end; i++) {
+        const workspace *space = run->space;
+        run->seconds[i] = 0;
+        for (int thread = 0; thread < threads; thread++, space = space->next) run->seconds[i] += space->seconds[i];
+        sum += run->seconds[i];
+    }
+    for (size_t i = stage->first; i < stage->end && sum > 0; i++) run->seconds[i] *= whole / sum;
+}
+
+static sqc_status run_rounds(const stage *stage, int rounds) {
+    int threads = round_threads(rounds);
+    if (!prepare_threads(stage->run, threads)) return out_of_memory();
+    double before = stage->run->seconds ? now() : 0;
+    int failed = 0;
+    if (threads > 1) failed = TVMBackendParallelLaunch(run_round, (void *)stage, rounds);
+    else
+        for (int round = 0; round < rounds && !failed; round++) failed = run_round(round, NULL, (void *)stage);
+    if (stage->run->seconds) share_seconds(stage, threads, now() - before);
+    return failed ? SQC_KERNEL_FAILED : SQC_OK;
+}
+
+static sqc_status run_stages(const run *run) {
+    const sqc_program *program = run->program;
     sqc_status status = SQC_OK;
-    for (size_t i = 0; seconds && i < program->step_count; i++) seconds[i] = 0;
+    for (size_t i = 0; run->seconds && i < program->step_count; i++) run->seconds[i] = 0;
     for (size_t s = 0, first = 0; status == SQC_OK && s < program->stage_count; s++) {
-        size_t end = first + program->stages[s].steps, rounds = program->stages[s].rounds;
-        for (size_t round = 0; status == SQC_OK && round < rounds; round++) {
-            for (size_t i = program->steps[first].first_argument; i < program->steps[end].first_argument; i++) {
-                const sqc_argument *argument = &program->arguments[i];
-                if (argument->stride)
-                    space->arguments[i].pointer =
-                        address(space, argument, inputs, outputs) + round * argument->stride;
-            }
-            status = run_steps(program, space, first, end, seconds);
-        }
-        first = end;
+        const sqc_stage *found = &program->stages[s];
+        stage stage = {run, first, first + found->steps};
+        if (found->rounds > 1) status = run_rounds(&stage, (int)found->rounds);
+        else status = run_steps(program, run->space, stage.first, stage.end, run->seconds);
+        first = stage.end;
     }
     return status;
 }
@@ -315,7 +393,7 @@ static sqc_status execute(sqc_model *model, const void *const *inputs, void *con
     unsigned mxcsr = _mm_getcsr();
     _mm_setcsr(SQC_DEFAULT_MXCSR);
     sqc_cores *cores = sqc_pool_enter(model->shared->pool);
-    sqc_status status = run_stages(program, space, inputs, outputs, seconds);
+    sqc_status status = run_stages(&(run){program, inputs, outputs, space, seconds});
     sqc_pool_leave(model->shared->pool, cores);
     _mm_setcsr(mxcsr);
     give_workspace(model, space);

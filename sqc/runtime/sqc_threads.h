@@ -30,6 +30,20 @@ void sqc_pool_leave(sqc_pool *pool, sqc_cores *cores);
  * part of the channels before they take the next. */
 void sqc_announce_loop(int32_t count, int32_t blocks);
 
+/* TVM's interface of parallel loops. Without a number of tasks there are as many as suit the loop that was announced; a
+ * task that fails, not giving 0, has told why by sqc_set_error. A loop inside of a loop is serial. */
+typedef struct {
+    void *sync_handle;
+    int32_t num_task;
+} sqc_environment;
+typedef int sqc_loop_body(int task, sqc_environment *environment, void *data);
+int TVMBackendParallelLaunch(sqc_loop_body *body, void *data, int tasks);
+
+/* On how many threads of the pool a loop that the calling thread launches may run, at most (1 where the caller brings its
+ * own threads); and which of these the calling thread is, 0 being the one that launches. */
+int sqc_loop_threads(void);
+int sqc_loop_thread(void);
+
 /* Processors that affinity and the control group's quota leave to this process; at least 1. */
 int sqc_available_cpus(void);
 

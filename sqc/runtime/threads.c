@@ -32,15 +32,8 @@ enum {
     TASKS_PER_SLOT = 32 /* that suffice for balance; up to twice as many where iterations don't divide evenly */
 };
 
-/* TVM's interface of parallel loops. */
 typedef struct {
-    void *sync_handle;
-    int32_t num_task;
-} parallel_environment;
-typedef int parallel_body(int task, parallel_environment *environment, void *data);
-
-typedef struct {
-    parallel_body *body;
+    sqc_loop_body *body;
     void *data;
     int tasks;
     int blocks; /* tasks of one part of the channels, if they are shared out by blocks; else 1 */
@@ -79,6 +72,7 @@ struct sqc_pool {
 };
 
 static _Thread_local sqc_pool *current;
+static _Thread_local int thread; /* of the pool */
 static _Thread_local struct { int count, blocks; } announced; /* of the next loop; 0 if unknown */
 
 /* Cores ----------------------------------------------------------------------------------------------------------- */
@@ -212,7 +206,7 @@ static task_range take(slot *slot, bool front) {
 }
 
 static void run_tasks(parallel_loop *loop, task_range range) {
-    parallel_environment environment = {.sync_handle = NULL, .num_task = loop->tasks};
+    sqc_environment environment = {.sync_handle = NULL, .num_task = loop->tasks};
     int parts = loop->tasks / loop->blocks;
     for (uint32_t i = range.first; i < range.end; i++) {
         int task = (int)i % parts * loop->blocks + (int)i / parts;
@@ -238,6 +232,7 @@ static void *work(void *argument) {
     slot *self = argument;
     sqc_pool *pool = self->pool;
     uint64_t job = self->first_job;
+    thread = self->index;
     _mm_setcsr(SQC_DEFAULT_MXCSR);
     for (;;) {
         job = wait_for_job(self, job);
@@ -287,12 +282,15 @@ static int count_tasks(int count, int slots) {
     return (count - 1) / share + 1;
 }
 
+int sqc_loop_threads(void) { return current && !current->parallel_for ? current->slots : 1; }
+int sqc_loop_thread(void) { return thread; }
+
 void sqc_announce_loop(int32_t count, int32_t blocks) {
     announced.count = count;
     announced.blocks = blocks;
 }
 
-int TVMBackendParallelLaunch(parallel_body *body, void *data, int tasks) {
+int TVMBackendParallelLaunch(sqc_loop_body *body, void *data, int tasks) {
     sqc_pool *pool = current;
     int slots = !pool ? 1 : pool->parallel_for ? atomic_load(&pool->threads) : fit_team(pool);
     int count = announced.count;
@@ -316,7 +314,7 @@ int TVMBackendParallelLaunch(parallel_body *body, void *data, int tasks) {
     return -1;
 }
 
-int (*__TVMBackendParallelLaunch)(parallel_body *, void *, int) = TVMBackendParallelLaunch;
+int (*__TVMBackendParallelLaunch)(sqc_loop_body *, void *, int) = TVMBackendParallelLaunch;
 
 /* Workers; whoever calls holds the pool ---------------------------------------------------------------------------- */
 

@@ -13,12 +13,6 @@
 
 enum { POOLS = 2, RUNNERS = 4, RUNS = 300, LOOPS = 4, ROWS = 96 };
 
-typedef struct {
-    void *unused;
-    int tasks;
-} environment;
-int TVMBackendParallelLaunch(int (*body)(int task, environment *, void *data), void *data, int tasks);
-
 static _Thread_local char error[SQC_MESSAGE_BYTES];
 void sqc_set_error(const char *format, ...) {
     va_list values;
@@ -32,14 +26,14 @@ static sqc_pool *pools[POOLS];
 static sqc_cores shared;
 
 /* Every loop adds one to each row, whose memory nothing but the loops themselves protects. */
-static int add_one(int task, environment *of_all, void *data) {
-    for (int row = task; row < ROWS; row += of_all->tasks) ((int *)data)[row]++;
+static int add_one(int task, sqc_environment *of_all, void *data) {
+    for (int row = task; row < ROWS; row += of_all->num_task) ((int *)data)[row]++;
     return 0;
 }
 
-static int refuse_last(int task, environment *of_all, void *data) {
+static int refuse_last(int task, sqc_environment *of_all, void *data) {
     (void)data;
-    if (task < of_all->tasks - 1) return 0;
+    if (task < of_all->num_task - 1) return 0;
     sqc_set_error("refused");
     return -1;
 }

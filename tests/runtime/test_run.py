@@ -140,16 +140,32 @@ def test_rounding_mode_of_the_caller_changes_nothing(make: Make) -> None:
     np.testing.assert_array_equal(y, [0, 2, 2, -1])
 
 
-def test_stages_run_in_rounds(make: Make) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
+def test_stages_run_in_rounds(make: Make, threads: int) -> None:
+    """Two and four threads share out the rounds, others would not have as many of them each."""
     model = make(in_rounds())
+    model.threads = threads
     x = np.arange(32, dtype=np.float32).reshape(16, 2)
+    for _ in range(50):
+        np.testing.assert_array_equal(model(x), 8 * x)
+    steps = model.profile(x, repeat=3)
+    assert [step.name for step in steps] == ["first", "second", "third"]
+    assert all(step.seconds >= 0 for step in steps) and sum(step.seconds for step in steps) > 0
+    np.testing.assert_array_equal(model(x), 8 * x)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_that_fails_in_a_round_is_named(make: Make, threads: int) -> None:
+    good = in_rounds().programs[0]
+    steps = (good.steps[0], replace(good.steps[1], symbol="refuse"), good.steps[2])
+    model = make(plan(replace(good, steps=steps)))
+    model.threads = threads
     for _ in range(2):
-        np.testing.assert_array_equal(model(x), 4 * x)
-    assert [step.name for step in model.profile(x, repeat=2)] == ["first", "second"]
-    np.testing.assert_array_equal(model(x), 4 * x)
+        with pytest.raises(ExecutionError, match=r"step 1 \(second\) failed.*shape"):
+            model(np.ones((16, 2), np.float32))
 
 
-def test_an_error_in_a_round_leaves_later_runs_right(make: Make) -> None:
+def test_an_error_behind_rounds_leaves_later_runs_right(make: Make) -> None:
     once = program(Step("double_8", (replace(INPUT, stride=32), replace(OUTPUT, stride=32)), "double"), shape=(8, 2))
     failing = Step("refuse", (INPUT, OUTPUT), "refuse")
     both = replace(once, steps=(*once.steps, failing), stages=((1, 2), (1, 1)))
@@ -165,9 +181,9 @@ def test_an_error_in_a_round_leaves_later_runs_right(make: Make) -> None:
 @pytest.mark.parametrize(
     "stages, message",
     [
-        (((1, 4),), "stages .* are not those of 2 steps"),
-        (((1, 0), (1, 1)), "stages .* are not those of 2 steps"),
-        (((1, 600), (1, 1)), "step first: arena has no offset"),
+        (((2, 4),), "stages .* are not those of 3 steps"),
+        (((2, 0), (1, 1)), "stages .* are not those of 3 steps"),
+        (((2, 600), (1, 1)), "step second: arena has no offset"),
     ],
 )
 def test_stages_fit_the_steps(stages: tuple[tuple[int, int], ...], message: str) -> None:
