@@ -45,9 +45,7 @@ class Variant:
         for _, rounds, count in sorted(savings(self), reverse=True):
             head, tail = split(self.graph, count)
             head = rebatch(head, self.samples // rounds)
-            views = views_of(head)
-            # A part of another value does not lie where the next stage expects it.
-            if all(views.origin(value) == value for value in head.outputs.values()):
+            if _computes_outputs(head) and _computes_outputs(tail):
                 return Stage(head, rounds), Stage(tail)
         return (Stage(self.graph),)
 
@@ -64,6 +62,12 @@ def savings(variant: Variant) -> Iterator[tuple[int, int, int]]:
             saved -= (rounds - 1) * (constants + CALL)
             if saved > 0:
                 yield saved, rounds, end
+
+
+def _computes_outputs(part: Graph) -> bool:
+    """Whether no output of a stage lies within another value, where neither the next stage nor the caller finds it."""
+    views = views_of(part)
+    return all(views.origin(value) == value for value in part.outputs.values())
 
 
 def _traffic(op: Op, graph: Graph) -> tuple[int, int]:

@@ -78,6 +78,26 @@ def test_parts_of_other_values_are_not_passed_on(monkeypatch: pytest.MonkeyPatch
     assert cut(graph, 4, 4) == [(4, "a"), (1, "b c")]
 
 
+def test_outputs_are_computed_in_their_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = parse_graph(f"""
+        graph "g" dynamic_batch (%x: float32[1,{WIDE}]) {{
+          %a: float32[1,{WIDE}] = relu(%x)
+          %b: float32[1,{WIDE}] = exp(%a)
+          %c: float32[1,{WIDE},1] = reshape(%b) {{shape=[-1,{WIDE},1]}}
+          %d: float32[1,1] = reduce_mean(%b) {{axes=[1], keepdims=true}}
+          %e: float32[1,1] = exp(%d)
+          return "c"=%c, "e"=%e
+        }}""")
+    # What is reshaped into an output is computed there, so the cut cannot lie between.
+    assert cut(graph, 16, 16) == [(8, "a b c d"), (1, "e")]
+    x = np.random.default_rng(2).normal(size=(16, WIDE)).astype(np.float32)
+    staged = sqc.compile(graph, batch=16).run({"x": x})
+    monkeypatch.setattr(stages, "savings", lambda _: iter([(2, 16, 2), (1, 16, 1)]))
+    assert cut(graph, 16, 16) == [(16, "a"), (1, "b c d e")]
+    for name, array in sqc.compile(graph, batch=16).run({"x": x}).items():
+        np.testing.assert_array_equal(staged[name], array)
+
+
 def test_results_and_work_are_those_of_one_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = narrowing()
     x = np.random.default_rng(1).normal(size=(16, WIDE)).astype(np.float32)
