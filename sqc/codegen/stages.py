@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import nlargest
 
 from sqc.codegen.views import copy_bare_outputs, views_of
 from sqc.ir import Graph, Op, rebatch, split
@@ -13,6 +14,8 @@ CACHE = 1 << 20
 """Bytes that stay in a core's cache of second level."""
 CALL = 1 << 15
 """What one more call of a kernel costs, in bytes that come from beyond that cache."""
+TRIES = 16
+"""How many cuts are tried for one that leaves every value where it is expected."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Variant:
         Early layers have most activations and least weights: rounds save activations the way to a farther cache and
         back, but read weights once each.
         """
-        for _, rounds, count in sorted(savings(self), reverse=True):
+        for _, rounds, count in nlargest(TRIES, savings(self)):
             head, tail = split(self.graph, count)
             head = rebatch(head, self.samples // rounds)
             if _computes_outputs(head) and _computes_outputs(tail):
