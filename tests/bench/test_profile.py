@@ -65,6 +65,7 @@ def work(**changes: Any) -> Work:
         ({"constant_bytes": 10**6}, 1001, "L2", 10**6 / 2e9),
         ({"constant_bytes": 10**6}, 10_001, "memory", 10**6 / 1e9),
         ({"read_bytes": 5000, "written_bytes": 5001}, 0, "memory", 10_001 / 1e9),
+        ({"read_bytes": 5000, "written_bytes": 5000, "rounds": 10}, 0, "L1", (10_000 + 160) / 4e9),
     ],
 )
 def test_bounds(changes: dict[str, Any], between: int, limit: str, seconds: float) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import sqc
+from sqc.codegen import stages
 from sqc.errors import CompileError
 from sqc.ir import Quantization, TensorType
 from sqc.schedules import Target
@@ -91,6 +92,15 @@ def test_several_threads_and_batches(integer_graph: sqc.ir.Graph, path: Path) ->
     tuning = sqc.tune(integer_graph, **arguments, time_budget=1.0)
     assert [(model.batch, model.threads) for model in tuning.whole] == [(1, 1), (1, 2), (3, 1), (3, 2)]
     assert not tuning.finished and sum(op.count for op in tuning.ops) == 8
+
+
+def test_kernels_of_stages_are_tuned(integer_graph: sqc.ir.Graph, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "savings", lambda variant: iter([(1, variant.samples, 2)]))
+    tuning = sqc.tune(integer_graph, records=path, batch=4, candidates=2)
+    assert tuning.finished
+    (program,) = sqc.compile(integer_graph, batch=4, records=path).plan.programs
+    assert program.stages[0][1] == 4
+    assert {entry.workload for entry in Records(path).entries} <= {step.workload for step in program.steps}
 
 
 def test_an_interrupted_search_keeps_what_it_found(integer_graph: sqc.ir.Graph, path: Path) -> None:
