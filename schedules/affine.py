@@ -109,14 +109,14 @@ def _steps(least: np.ndarray, most: np.ndarray, levels: Levels) -> np.ndarray:
     targets = np.arange(levels.lo + 1, levels.hi + 1, dtype=np.float32)
     first, last = least[:, None].astype(np.float64), most[:, None].astype(np.float64)
     guess = np.clip(np.ceil((targets - 0.5) / levels.multipliers.astype(np.float64)[:, None]), first, last)
-    # Products are rounded, so the first sum that reaches a level may be a neighbour.
-    for _ in range(4):
-        before = guess
-        guess = np.minimum(guess + (levels.of(guess) < targets), last)
-        guess = np.maximum(guess - (levels.of(guess - 1) >= targets), first)
-        if (guess == before).all():
-            break
-    return np.concatenate([first, last, guess, np.maximum(guess - 1, first)], axis=1)
+    # Sums and products are rounded to 24 bits, so the first sum that reaches a level may be one nearby.
+    reach = 2 + np.ceil(np.abs(guess) * 2.0**-22)
+    below, above = np.maximum(guess - reach, first), np.minimum(guess + reach, last)
+    while (below < above).any():
+        middle = np.floor((below + above) / 2)
+        reached = levels.of(middle) >= targets
+        below, above = np.where(reached, below, middle + 1), np.where(reached, middle, above)
+    return np.concatenate([first, last, above, np.maximum(above - 1, first)], axis=1)
 
 
 def _agrees(starts: np.ndarray, sums: np.ndarray, wanted: np.ndarray, levels: Levels) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sqc.schedules import Target, lower
@@ -20,10 +20,15 @@ def as_kernels_do(affine: Affine, channel: int, sums: np.ndarray, levels: Levels
 
 
 channels = st.tuples(st.integers(-60_000, 10_000), st.integers(0, 90_000), st.floats(2**-13, 3.0, width=32))
+# Beyond 2**24 neighbouring sums are the same float.
+far = st.tuples(st.integers(2**24, 2**31 - 100_000), st.integers(0, 90_000), st.floats(0.5, 260.0)).map(
+    lambda drawn: (-drawn[0], drawn[1], drawn[2] / drawn[0])
+)
 
 
 @settings(deadline=None)
-@given(st.lists(channels, min_size=1, max_size=4), st.integers(-255, 0))
+@given(st.lists(channels | far, min_size=1, max_size=4), st.integers(-255, 0))
+@example([(-2_145_520_657, 3_957_600, 8e-08)], -255)
 def test_every_sum_gets_its_level(drawn: list[tuple[int, int, float]], lo: int) -> None:
     least, width, multipliers = (np.array(column) for column in zip(*drawn, strict=True))
     levels = Levels(multipliers.astype(np.float32), lo, lo + 255)
