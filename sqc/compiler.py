@@ -120,12 +120,9 @@ def compile(
     graph = pipeline.run(pipeline.FUSION, graph, notes, after=after)
     tuned, constants = tuned_tiles(records), Constants()
     builds = [Build(chosen, tuned, constants) for chosen in targets]
+    variants = list(zip(_variants(graph, batch, independent), counts, strict=True))
     programs = [
-        [
-            build_program(variant, build, progress, products)
-            for variant, products in zip(_variants(graph, batch, independent), counts, strict=True)
-        ]
-        for build in builds
+        [build_program(variant, build, progress, products) for variant, products in variants] for build in builds
     ]
     report = report_of(graph, notes, work, pairs)
     plan, *alternatives = [

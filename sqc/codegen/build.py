@@ -178,10 +178,11 @@ def _buffers(parts: Sequence[_Part]) -> Iterator[Buffer]:
         rounds, outside = part.stage.rounds, part.outside
         end = first + len(part.ops) - 1
         for step, op in enumerate(part.ops, first):
-            for value in map(part.views.origin, (op.result, *op.operands)):
+            result, *operands = map(part.views.origin, (op.result, *op.operands))
+            for value in (result, *operands):
                 # Of what other stages have too, each round needs a part.
                 lasts = rounds > 1 and value in outside
-                if value == part.views.origin(op.result):
+                if value == result:
                     born.setdefault(value.name, first if lasts else step)
                     sizes[value.name] = value.type.bytes * (rounds if lasts else 1)
                 last[value.name] = end if lasts else step

@@ -56,11 +56,11 @@ class Variant:
 def savings(variant: Variant) -> Iterator[tuple[int, int, int]]:
     """How many bytes do not come from beyond the cache if so many rounds are made of so many ops."""
     free = views_of(variant.graph).free
-    traffic = [_traffic(op, variant.graph) for op in variant.graph.ops if op.result not in free]
     ends = [i for i, op in enumerate(variant.graph.ops, 1) if op.result not in free]
+    traffic = [_traffic(variant.graph.ops[end - 1], variant.graph) for end in ends]
     for rounds in (n for n in range(2, variant.samples + 1) if variant.samples % n == 0):
         saved = 0
-        for end, (activations, constants) in zip(ends[:-1], traffic, strict=False):
+        for end, (activations, constants) in zip(ends[:-1], traffic[:-1], strict=True):
             saved += _beyond(activations) - rounds * _beyond(activations // rounds)
             saved -= (rounds - 1) * (constants + CALL)
             if saved > 0:

@@ -162,29 +162,6 @@ def rebatch(graph: Graph, batch: int) -> Graph:
     return rewriter.finish()
 
 
-def split(graph: Graph, count: int) -> tuple[Graph, Graph]:
-    """The first ``count`` ops and the others, each a graph of its own.
-
-    Among the outputs of the first are the values that the second takes as inputs.
-    """
-    first, second = graph.ops[:count], graph.ops[count:]
-    late_values = {value for op in second for value in op.results}
-    taken = dict.fromkeys(operand for op in second for operand in op.operands if operand not in late_values)
-    inputs = [value for value in taken if value in graph.inputs]
-    passed = [value for value in taken if value not in graph.inputs and value not in graph.constants]
-    early = {name: value for name, value in graph.outputs.items() if value not in late_values}
-    late = {name: value for name, value in graph.outputs.items() if value in late_values}
-    names = set(early)
-    early |= {take_name(value.name, names): value for value in passed if value not in early.values()}
-
-    def part(inputs: tuple[Value, ...], outputs: dict[str, Value], ops: tuple[Op, ...]) -> Graph:
-        used = {operand for op in ops for operand in op.operands} | set(outputs.values())
-        constants = {value: array for value, array in graph.constants.items() if value in used}
-        return Graph(graph.name, inputs, outputs, constants, ops, graph.dynamic_batch)
-
-    return part(graph.inputs, early, first), part((*inputs, *passed), late, second)
-
-
 def _retype_body(body: Graph, types: list[TensorType]) -> Graph:
     rewriter = Rewriter(replace(body, inputs=(), dynamic_batch=False))
     for old, type in zip(body.inputs, types, strict=True):
