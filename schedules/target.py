@@ -12,6 +12,9 @@ from sqc.errors import CompileError
 Isa: TypeAlias = Literal["amx", "avx512vnni", "avxvnni", "avx512bw", "avx2"]
 """From the quickest to the slowest."""
 
+Core: TypeAlias = Literal["zen3", "zen4", "zen5", "golden_cove"]
+"""Cores that costs of tiles were measured on."""
+
 _V3 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
 _V4 = (*_V3, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
 _VNNI = (*_V4, "avx512vnni")
@@ -23,8 +26,8 @@ _EVEX = (*_V3, "avx512f", "avx512vl", "avx512vnni")
 # LLVM uses AMD's SSE4a where it may, which no other processor has and which gains nothing here.
 _NO_SSE4A = ("-sse4a",)
 
-# Likewise its FP16 moves, so that these targets need no more than Ice Lake has.
-_NO_FP16 = ("-avx512fp16",)
+# Likewise FP16 moves and AVX-VNNI's encoding, so that these targets need no more than Ice Lake has.
+_AS_ICE_LAKE = ("-avx512fp16", "-avxvnni")
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Target:
     cpu_features: tuple[str, ...]
     attributes: tuple[str, ...] = ()
     emulated: bool = False
-    dot_ports: int = 1
-    """Dot products of whole vectors that a core starts in a cycle, as far as tiles depend on it."""
+    core: Core = "zen4"
+    """The core whose measured costs choose tiles."""
 
     @property
     def registers(self) -> int:
@@ -102,23 +105,23 @@ def _targets() -> dict[str, Target]:
         Target("amx-emulated", "amx", "x86-64-v3", _V3, emulated=True),
     ]
     for name in ("x86-64-v3", "haswell", "broadwell", "skylake"):
-        targets.append(Target(name, "avx2", name, _V3))
+        targets.append(Target(name, "avx2", name, _V3, core="zen3"))
     for name in ("znver1", "znver2", "znver3"):
-        targets.append(Target(name, "avx2", name, _V3, _NO_SSE4A))
+        targets.append(Target(name, "avx2", name, _V3, _NO_SSE4A, core="zen3"))
     for name in ("skylake-avx512", "x86-64-v4"):
         targets.append(Target(name, "avx512bw", name, _V4))
     for name in ("alderlake", "sierraforest"):
-        targets.append(Target(name, "avxvnni", "alderlake", (*_V3, "avxvnni")))
-    targets.append(Target("avxvnni-evex", "avxvnni", "x86-64-v3", _EVEX, ("+avx512vl", "+avx512vnni")))
+        targets.append(Target(name, "avxvnni", "alderlake", (*_V3, "avxvnni"), core="zen3"))
+    targets.append(Target("avxvnni-evex", "avxvnni", "x86-64-v3", _EVEX, ("+avx512vl", "+avx512vnni"), core="zen3"))
     for name in ("cascadelake", "cooperlake"):
-        targets.append(Target(name, "avx512vnni", name, _VNNI, dot_ports=2))
-    targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE, dot_ports=2))
+        targets.append(Target(name, "avx512vnni", name, _VNNI, core="golden_cove"))
+    targets.append(Target("icelake-server", "avx512vnni", "icelake-server", _ICE_LAKE, core="golden_cove"))
     for name in ("sapphirerapids", "emeraldrapids", "graniterapids"):
-        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_FP16, dot_ports=2))
+        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _AS_ICE_LAKE, core="golden_cove"))
         amx = (*_ICE_LAKE, "amx-tile", "amx-int8")
-        targets.append(Target(f"{name}-amx", "amx", name, amx, _NO_FP16, dot_ports=2))
-    for name, ports in (("znver4", 1), ("znver5", 2)):
-        targets.append(Target(name, "avx512vnni", name, _ICE_LAKE, _NO_SSE4A, dot_ports=ports))
+        targets.append(Target(f"{name}-amx", "amx", name, amx, _AS_ICE_LAKE, core="golden_cove"))
+    targets.append(Target("znver4", "avx512vnni", "znver4", _ICE_LAKE, _NO_SSE4A))
+    targets.append(Target("znver5", "avx512vnni", "znver5", (*_ICE_LAKE, "avxvnni"), _NO_SSE4A, core="zen5"))
     return {target.name: target for target in targets}
 
 
@@ -148,7 +151,7 @@ def _cpuinfo(field: str) -> str:
 
 def _native() -> str:
     amd = _cpuinfo("vendor_id") == "AuthenticAMD"
-    candidates = ("znver4", "cascadelake", "x86-64-v4", "znver3", "x86-64-v3") if amd else (
+    candidates = ("znver5", "znver4", "cascadelake", "x86-64-v4", "znver3", "x86-64-v3") if amd else (
         "icelake-server", "cascadelake", "alderlake", "skylake-avx512", "x86-64-v3"
     )  # fmt: skip
     for name in candidates:

@@ -23,7 +23,7 @@ from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot
 from sqc.schedules.matmul import Product
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.packed_product import PackedProduct
-from sqc.schedules.target import Target
+from sqc.schedules.target import Core, Target
 
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
@@ -81,24 +81,28 @@ class StepCosts:
     least: float
 
 
-COSTS: Mapping[tuple[int, int], Costs] = {
-    (32, 1): Costs(
+COSTS: Mapping[Core, Costs] = {
+    "zen3": Costs(
         {16: 9.0}, crowd=0.0, operand=0.0, tile=12.0, address=6.0,
         weights=0.06, panel=0.02, distant=0.0, activations=0.0, results=0.0, staging=0.05,
     ),
-    (64, 1): Costs(
+    "zen4": Costs(
         {16: 3.0, 32: 2.4, 64: 2.2}, crowd=0.5, operand=1.4, tile=0.9, address=0.6,
         weights=0.011, panel=0.0037, distant=0.0, activations=0.007, results=0.009, staging=0.07,
         step=StepCosts(1.0, weights=1.5, activation=0.15, address=1.0, least=3.0),
     ),
-    (64, 2): Costs(
+    "golden_cove": Costs(
         {16: 1.4, 32: 1.5, 64: 0.95}, crowd=0.0, operand=2.9, tile=8.0, address=3.0,
         weights=0.01, panel=0.011, distant=0.039, activations=0.02, results=0.012, staging=0.056,
         step=StepCosts(0.40, weights=1.04, activation=0.44, address=0.44, least=4.0),
     ),
+    "zen5": Costs(
+        {16: 1.0, 32: 1.2, 64: 0.76}, crowd=1.6, operand=1.05, tile=0.0, address=0.61,
+        weights=0.0025, panel=0.002, distant=0.01, activations=0.002, results=0.003, staging=0.057,
+        step=StepCosts(0.42, weights=1.08, activation=0.47, address=0.06, least=4.3),
+    ),
 }  # fmt: skip
-"""By the bytes of a vector and the dot products of such vectors that start in a cycle, measured with AVX2 (Zen 3) and
-AVX-512 VNNI (Zen 4; Emerald Rapids)."""
+"""Zen 3 with AVX2, the others with AVX-512 VNNI (Golden Cove: Emerald Rapids)."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,7 @@ def step_cycles(rows: int, vectors: int, target: Target, product: Dot, *, scatte
 
 
 def _costs(target: Target) -> Costs:
-    return COSTS[target.vector_bytes, target.dot_ports if target.vector_bytes == 64 else 1]
+    return COSTS[target.core]
 
 
 def register_tiles(target: Target) -> Iterator[tuple[int, int]]:

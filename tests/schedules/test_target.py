@@ -15,6 +15,12 @@ def test_names() -> None:
     assert "native" not in Target.names() and "znver4" in Target.names()
 
 
+def test_zen_5_is_told_from_zen_4() -> None:
+    new, old = Target.parse("znver5"), Target.parse("znver4")
+    assert set(new.cpu_features) > set(old.cpu_features)
+    assert Target.parse_several("znver4,znver5") == (new, old)
+
+
 def test_native_runs_here() -> None:
     assert Target.parse("native").runs_here()
 

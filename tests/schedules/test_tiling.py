@@ -13,7 +13,7 @@ from sqc.schedules.intrinsics import LANES
 from sqc.schedules.microkernel import STACK_BYTES, round_up
 from tests.schedules.cases import Case
 
-TARGETS = ["x86-64-v3", "znver4"]
+TARGETS = ["x86-64-v3", "znver4", "znver5"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
