@@ -23,6 +23,15 @@ from sqc.schedules.target import Target
 if TYPE_CHECKING:
     from sqc.schedules._tvm import Expr, Function, Schedule, Tensor
 
+SCRATCH = 8
+"""Registers that interleaving takes beside weights, factors and sums."""
+
+WEIGHT_BYTES = 32_768
+"""So many bytes of weights stay in a first cache beside inputs."""
+
+ROW_BYTES = 32_768
+"""The most that results of a row, of one group, take before it is known which of them exist."""
+
 LEAST_FILLED = 0.57
 """The share of groups that has to be filled with channels; below, each vector by itself is quicker."""
 
@@ -126,6 +135,26 @@ class DepthwiseGroups:
         beyond = oh % tile.block, ow // joined % tile.rows, joined * self.channels % group_channels(target)
         return not any(beyond)
 
+    def by_groups(self, tile: Tile, target: Target) -> bool:
+        """Whether a row of outputs is computed group by group, rather than pixel by pixel.
+
+        That pays where all numbers of a group stay in registers, or where the weights of all groups would push each
+        other out of the first cache. And where LLVM, for one group, would move sums into the tests of whether their
+        results exist, after all the interleaving, for which registers don't suffice.
+        """
+        window, format = self.window, column(target)
+        together, taps = shared_rows(window, format), round_up(column_taps(window, format), format.depth)
+        weights = 4 * together * window.kernel[1] * taps // format.depth
+        group, exact = group_channels(target), self.is_exact(tile, target)
+        groups = -(-self.joined(target) * self.channels // (group * tile.parts))
+        if not exact and together * round_up(window.output[1], tile.rows) * group > ROW_BYTES:
+            return False
+        if weights + 4 * self._factors + 4 * together * tile.rows + SCRATCH <= target.registers:
+            return True
+        if groups == 1:
+            return not exact and weights >= 2 * target.registers
+        return groups * weights * target.vector_bytes > WEIGHT_BYTES
+
     def stage_row(self, tile: Tile, target: Target) -> int:
         """The bytes of a staged row, of all pixels that its outputs see: a part of their channels side by side."""
         group, joined = group_channels(target), self.joined(target)
@@ -190,13 +219,15 @@ class DepthwiseGroups:
         block, row, neighbour = sch.split(y, [None, tile.block // together, together])
         column_tile, pixel = sch.split(x, [None, tile.rows])
         part, channel_tile, lane = sch.split(p, [tile.parts, None, group])
-        sch.reorder(b, block, part, row, column_tile, channel_tile, kx, neighbour, pixel, lane, ky)
+        exact, tiles = self.is_exact(tile, target), [column_tile, channel_tile]
+        if self.by_groups(tile, target):
+            tiles.reverse()
+        sch.reorder(b, block, part, row, *tiles, kx, neighbour, pixel, lane, ky)
         task = sch.fuse(b, block, part)
         for consumer in (total, level):
-            sch.reverse_compute_at(consumer, channel_tile, preserve_unit_loops=True)
+            sch.reverse_compute_at(consumer, tiles[1], preserve_unit_loops=True)
         # Where some results don't exist, they go through memory, so that tests stay out of the arithmetic.
-        around = channel_tile if self.is_exact(tile, target) else column_tile
-        sch.reverse_compute_at(out, around, preserve_unit_loops=True)
+        sch.reverse_compute_at(out, tiles[1] if exact else tiles[0], preserve_unit_loops=True)
         for buffer in (acc, total, level):
             sch.set_scope(buffer, 0, "local")
         *_, i, j, c = sch.get_loops(total)

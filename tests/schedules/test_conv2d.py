@@ -103,6 +103,36 @@ def test_depthwise_by_groups(target: str, limits: dict[str, Any]) -> None:
     assert isinstance(kernel.problem, DepthwiseGroups) == Target.parse(target).has_vnni
 
 
+@pytest.mark.parametrize(
+    ("x", "kernel", "stride", "by_groups"),
+    [
+        ((2, 9, 9, 192), 3, 2, True),  # all numbers of a group stay in registers
+        ((2, 8, 8, 192), 3, 1, False),
+        ((1, 8, 8, 240), 5, 1, True),  # its weights alone would fill a first cache
+        ((1, 8, 8, 128), 5, 1, False),
+        ((1, 5, 7, 64), 5, 1, True),  # one group, and a row of results that don't exist
+        ((1, 5, 300, 64), 5, 1, False),  # too many of them
+    ],
+)
+def test_depthwise_group_by_group(x: tuple[int, ...], kernel: int, stride: int, by_groups: bool) -> None:
+    case, channels, edge = Case(), x[3], kernel // 2
+    acc = case.emit(
+        "qconv2d",
+        case.u8(*x),
+        case.s8(channels, 1, kernel, kernel),
+        case.bias(channels),
+        pads=(edge,) * 4,
+        strides=(stride, stride),
+        groups=channels,
+        layout="NHWC",
+    )
+    case.lookup(case.requantize(acc, 9000 * kernel))
+    target = Target.parse("avx512vnni-emulated")
+    problem = check(case, target.name).problem
+    assert isinstance(problem, DepthwiseGroups)
+    assert problem.by_groups(problem.tiles(target)[0], target) == by_groups
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_depthwise_sums_that_may_be_large(target: str) -> None:
     """Weights or multipliers that nobody knows leave sums to the kernel that clamps before it rounds."""
