@@ -47,15 +47,17 @@ def _is_padded_for(graph: Graph, op: Op) -> bool:
 def _reads_in_place(op: Op) -> bool:
     """Whether kernels leave inputs where they are, if they come padded: they multiply quads of channels, or columns.
 
-    Columns of depthwise convolutions are read for two rows of results at once, and for as many pixels as fill 64 bytes.
+    Columns of depthwise convolutions are filled up to quads and read for all rows of results that see one column, and
+    for as many pixels as fill 64 bytes.
     """
-    (outputs, depth), groups = op.operands[1].type.shape[:2], op.integer("groups")
+    outputs, depth, taps = op.operands[1].type.shape[:3]
+    groups = op.integer("groups")
     if groups == 1 or depth > 1:
         return depth % 4 == 0
     _, height, width, _ = op.result.type.shape
     if op.integers("strides") != (1, 1):
         return outputs % 64 == 0
-    return height % 2 == 0 and width * outputs % 64 == 0
+    return height % (-taps % 4 + 1) == 0 and width * outputs % 64 == 0
 
 
 def _has_kernel(graph: Graph, value: Value) -> bool:
