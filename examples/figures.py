@@ -31,7 +31,7 @@ from sqc.cli.files import replacing
 
 HERE = Path(__file__).parent
 PAGE = HERE / "FIGURES.md"
-OTHERS = (HERE / "figures_zen4.md", HERE / "figures_avx2.md")
+OTHERS = (HERE / "figures_emerald_rapids.md", HERE / "figures_zen4.md", HERE / "figures_avx2.md")
 """Figures of machines that are not at hand any more, as they were."""
 
 

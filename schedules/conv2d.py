@@ -69,9 +69,9 @@ class Convolution:
     epilogue: Epilogue
 
     def tiles(self, target: Target) -> list[Tile]:
-        from sqc.schedules.tiling import convolution_tiles
+        from sqc.schedules.tiling import product_tiles
 
-        return convolution_tiles(self, target)
+        return product_tiles(self, target)
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te

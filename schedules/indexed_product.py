@@ -70,9 +70,9 @@ class IndexedProduct:
         return self.images * math.prod(self.pixels.extents)
 
     def tiles(self, target: Target) -> list[Tile]:
-        from sqc.schedules.tiling import indexed_tiles
+        from sqc.schedules.tiling import product_tiles
 
-        return indexed_tiles(self, target)
+        return product_tiles(self, target)
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, hide_reads, start_sums, te

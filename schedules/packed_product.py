@@ -38,9 +38,9 @@ class PackedProduct:
     epilogue: Epilogue
 
     def tiles(self, target: Target) -> list[Tile]:
-        from sqc.schedules.tiling import matrix_tiles
+        from sqc.schedules.tiling import product_tiles
 
-        return matrix_tiles(self, packed_dot(target), target)
+        return product_tiles(self, target)
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
         from sqc.schedules._tvm import Schedule, function, start_sums, te

@@ -19,7 +19,7 @@ from sqc.schedules.depthwise_groups import DepthwiseGroups, group_channels
 from sqc.schedules.epilogue import Epilogue
 from sqc.schedules.fully_connected import MatrixProduct
 from sqc.schedules.indexed_product import IndexedProduct
-from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot
+from sqc.schedules.intrinsics import LANES, Dot, column, dot, listed_dot, packed_dot
 from sqc.schedules.matmul import Product
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.packed_product import PackedProduct
@@ -40,7 +40,7 @@ EXCHANGED = 0.15
 
 @dataclass(frozen=True)
 class Costs:
-    """Cycles that a tile costs, fitted to times measured on a core of that kind.
+    """Cycles that a tile costs, fitted to times measured on a core of that kind (``examples/fit_costs.py``).
 
     What depends on bytes is per byte that has to come from beyond the first cache, other than staging.
     """
@@ -146,6 +146,10 @@ class Work:
         grouped = self.group < self.columns
         return column_tiles % parts == 0 and not (grouped and self.columns // parts % self.group)
 
+    def blocks(self, tile: Tile) -> int:
+        """How many blocks of rows there are."""
+        return self.batch * -(-self.rows // tile.block)
+
     def scattered(self, rows: int) -> bool:
         """Whether the activations of ``rows`` neighbouring rows lie at irregular distances."""
         if self.unit == 1:
@@ -160,8 +164,10 @@ def ranked(work: Work, target: Target) -> list[Tile]:
     for rows, vectors in register_tiles(target):
         if (rows > work.rows and rows > 1) or (vectors > 1 and work.group % (vectors * LANES)):
             continue
-        cycles = register_tile_cycles(work, rows, vectors, target)
-        estimates += ((estimate(work, tile, cycles, target), tile) for tile in candidates(work, rows, vectors))
+        cycles = register_tile_cycles(work, rows, vectors, target, COSTS[target.core])
+        for tile in candidates(work, rows, vectors):
+            task = task_cycles(work, tile, cycles, COSTS[target.core])
+            estimates.append((spread(work.blocks(tile), tile.parts, task, work.activations, work.weights), tile))
     return [tile for _, tile in sorted(estimates, key=itemgetter(0))]
 
 
@@ -178,18 +184,18 @@ def candidates(work: Work, rows: int, vectors: int) -> Iterator[Tile]:
         yield from (Tile(rows, vectors, block, n) for n in parts)
 
 
-def register_tile_cycles(work: Work, rows: int, vectors: int, target: Target) -> float:
+def register_tile_cycles(work: Work, rows: int, vectors: int, target: Target, costs: Costs) -> float:
     """Cycles of one register tile whose operands are close by."""
-    costs, accumulators, scattered = _costs(target), rows * vectors, work.scattered(rows)
+    accumulators, scattered = rows * vectors, work.scattered(rows)
     per_vector = costs.epilogue[work.epilogue.lanes(vectors * LANES, target)]
     per_vector += costs.operand * len(work.epilogue.operands) + costs.crowd * min(1.0, accumulators / 24)
     around = costs.tile + accumulators * per_vector + (costs.address * rows if scattered else 0.0)
-    return work.steps * step_cycles(rows, vectors, target, work.product, scattered=scattered) + around
+    return work.steps * step_cycles(rows, vectors, target, work.product, costs, scattered=scattered) + around
 
 
-def estimate(work: Work, tile: Tile, register_tile: float, target: Target) -> float:
-    """Cycles over one and several threads, with those of a register tile."""
-    costs, product = _costs(target), work.product
+def task_cycles(work: Work, tile: Tile, register_tile: float, costs: Costs) -> float:
+    """Cycles of a task, with those of a register tile."""
+    product = work.product
     column_tiles = -(-work.columns // (tile.columns * tile.parts))
     row_tiles = tile.block // tile.rows
     cycles = column_tiles * row_tiles * register_tile
@@ -208,8 +214,7 @@ def estimate(work: Work, tile: Tile, register_tile: float, target: Target) -> fl
     if column_tiles > 1 and results > FIRST_CACHE:
         # A line of 64 bytes that several tiles write in part comes and goes as often.
         cycles += results * costs.results * max(1.0, 64 / tile.columns)
-    cycles += work.staged(tile.block) * costs.staging
-    return spread(work.batch * -(-work.rows // tile.block), tile.parts, cycles, work.activations, work.weights)
+    return cycles + work.staged(tile.block) * costs.staging
 
 
 def distant_bytes(work: Work, tile: Tile) -> float:
@@ -219,7 +224,7 @@ def distant_bytes(work: Work, tile: Tile) -> float:
     other images are counted on to find a part still there: blocks of one image would be cut too small.
     """
     part = round_up(work.columns, LANES) // tile.parts * work.steps * work.product.weight_bytes
-    block = work.inputs / (work.batch * -(-work.rows // tile.block))
+    block = work.inputs / work.blocks(tile)
     if part * tile.parts > work.inputs:
         weights = part / work.batch if part <= SECOND_CACHE else part
         return (weights if part * tile.parts > SECOND_CACHE else 0) + (block if work.inputs > SECOND_CACHE else 0)
@@ -246,11 +251,11 @@ def spread(blocks: int, parts: int, cycles: float, activations: int = 0, weights
     return tasks * cycles + sum(map(together, THREADS)) / len(THREADS) / 2
 
 
-def step_cycles(rows: int, vectors: int, target: Target, product: Dot, *, scattered: bool) -> float:
+def step_cycles(rows: int, vectors: int, target: Target, product: Dot, costs: Costs, *, scattered: bool) -> float:
     """Cycles of one step of a register tile's inner loop; ``scattered`` rows need an address each."""
     if product.packed:
         unpacked = replace(product, depth=product.depth // 2, packed=False)
-        cycles = step_cycles(rows, vectors, target, unpacked, scattered=scattered)
+        cycles = step_cycles(rows, vectors, target, unpacked, costs, scattered=scattered)
         return 2 * cycles + 0.5 * vectors * LANES / product.lanes
     if product.saturates:
         return max(3 * rows * vectors * (LANES // product.lanes) / 3, 3.0)
@@ -261,14 +266,10 @@ def step_cycles(rows: int, vectors: int, target: Target, product: Dot, *, scatte
         return max((2 * rows * vectors + vectors) / 2, (rows + vectors) / 2, 2.0)
     if target.isa == "avxvnni":
         return max(rows * vectors, (rows + 2 * vectors) / 2, 3.0)
-    step = _costs(target).step
+    step = costs.step
     assert step is not None
     loads = step.weights * vectors + step.activation * rows + (step.address * max(0, rows - 8) if scattered else 0)
     return max(step.product * rows * vectors, loads, step.least)
-
-
-def _costs(target: Target) -> Costs:
-    return COSTS[target.core]
 
 
 def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
@@ -285,12 +286,29 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
                 yield rows, vectors
 
 
-def matrix_tiles(problem: MatrixProduct | PackedProduct, product: Dot, target: Target) -> list[Tile]:
-    """The tiles of a matrix product, the best by estimate first."""
+def product_tiles(
+    problem: Convolution | IndexedProduct | MatrixProduct | PackedProduct | Product, target: Target
+) -> list[Tile]:
+    """The tiles of a problem that comes down to products of matrices, the best by estimate first."""
+    return ranked(work_of(problem, target), target)
+
+
+def work_of(problem: Convolution | IndexedProduct | MatrixProduct | PackedProduct | Product, target: Target) -> Work:
+    """What the estimates know of a problem."""
+    if isinstance(problem, Convolution):
+        return _convolution_work(problem, target)
+    if isinstance(problem, IndexedProduct):
+        return _indexed_work(problem, target)
+    if isinstance(problem, Product):
+        return _computed_work(problem, target)
+    return _matrix_work(problem, packed_dot(target) if isinstance(problem, PackedProduct) else dot(target))
+
+
+def _matrix_work(problem: MatrixProduct | PackedProduct, product: Dot) -> Work:
     depth = round_up(problem.depth, product.depth)
     staged = product.widens or depth != problem.depth
     row_bytes = depth * (2 if product.widens else 1) if staged else 0
-    work = Work(
+    return Work(
         1,
         problem.rows,
         problem.columns,
@@ -302,16 +320,15 @@ def matrix_tiles(problem: MatrixProduct | PackedProduct, product: Dot, target: T
         staged=lambda block: block * row_bytes,
         product=product,
     )
-    return ranked(work, target)
 
 
-def product_tiles(problem: Product, target: Target) -> list[Tile]:
-    """The tiles of a product of computed operands, the best by estimate first: rows stay together, as columns do."""
+def _computed_work(problem: Product, target: Target) -> Work:
+    """Of a product of computed operands: rows stay together, as columns do."""
     product = dot(target)
     *lead, rows, columns = problem.shape
     steps = -(-problem.depth // product.depth)
     row_bytes = steps * product.depth * (2 if product.widens else 1) if problem.stages(target) else 0
-    work = Work(
+    return Work(
         math.prod(lead),
         rows,
         columns,
@@ -324,16 +341,14 @@ def product_tiles(problem: Product, target: Target) -> list[Tile]:
         product=product,
         whole=True,
     )
-    return ranked(work, target)
 
 
-def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
-    """The tiles of a convolution, the best by estimate first."""
+def _convolution_work(problem: Convolution, target: Target) -> Work:
     product, window = dot(target), problem.window
     taps = window.kernel[0] * (1 if problem.joins_taps(product.depth) else window.kernel[1])
     staged = problem.stages(target)
     oh, ow = window.output
-    work = Work(
+    return Work(
         problem.batch,
         oh * ow,
         problem.groups * problem.columns,
@@ -345,12 +360,10 @@ def convolution_tiles(problem: Convolution, target: Target) -> list[Tile]:
         staged=lambda block: problem.stage_bytes(block, target) if staged else 0,
         product=product,
     )
-    return ranked(work, target)
 
 
-def indexed_tiles(problem: IndexedProduct, target: Target) -> list[Tile]:
-    """The tiles of a product over lists of groups, the best by estimate first."""
-    work = Work(
+def _indexed_work(problem: IndexedProduct, target: Target) -> Work:
+    return Work(
         1,
         problem.rows,
         problem.columns,
@@ -362,7 +375,6 @@ def indexed_tiles(problem: IndexedProduct, target: Target) -> list[Tile]:
         staged=lambda block: 0,
         product=listed_dot(target),
     )
-    return ranked(work, target)
 
 
 def depthwise_tiles(problem: Depthwise, target: Target) -> list[Tile]:
