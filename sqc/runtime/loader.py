@@ -139,8 +139,8 @@ class _Instance:
             steps = tuple(str(step["name"]) for step in description["steps"])
             inputs, outputs = specs(description["inputs"]), specs(description["outputs"])
             self.variants.append(Variant(variant, inputs, outputs, steps, description["samples"]))
-        self.latest = self.variants[0]
-        """The one that was called last, which is likely to be called next."""
+        self.likely = tuple(self.variants)
+        """Those that may be called next, the one that was called last before all."""
         self.by_shapes = {variant.shapes: variant for variant in self.variants}
 
     def check(self, status: int) -> None:
@@ -150,17 +150,19 @@ class _Instance:
 
     def accept(self, inputs: Sequence[Any]) -> tuple[Variant, Sequence[Array], list[int]]:
         """The variant that takes these arrays, the arrays as C can read them, and where they lie."""
-        for variant in (self.latest, *self.variants):
+        likely = self.likely
+        for variant in likely:
             addresses = variant.addresses(inputs)
             if addresses is not None:
-                self.latest = variant
+                if variant is not likely[0]:
+                    self.likely = (variant, *self.variants)
                 return variant, inputs, addresses
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             inputs = order(inputs[0], self.variants[0].inputs)
         resized = self.variants[0].resized(inputs)
         if resized is not None and resized.shapes not in self.by_shapes:
             arrays, variant = make_ready(inputs, [resized.inputs]), resized
-            self.latest = variant
+            self.likely = (variant, *self.variants)
         else:
             arrays = make_ready(inputs, [variant.inputs for variant in self.variants])
             variant = self.by_shapes[tuple(array.shape for array in arrays)]
