@@ -112,7 +112,7 @@ class Work:
     A block consists of whole units of ``unit`` rows (a row of pixels), or of all rows; if ``whole``, only of all. A
     register tile does not pass a multiple of ``group`` columns. ``inputs`` is the size of all activations,
     ``staged(block)`` gives the bytes that are staged for a block (0: none), ``epilogue`` is what follows the sums,
-    ``product`` what they are made of.
+    ``product`` what they are made of. Vectors of columns share activations unless each ``lists`` its own.
     """
 
     batch: int
@@ -126,6 +126,7 @@ class Work:
     staged: Callable[[int], int]
     product: Dot
     whole: bool = False
+    lists: bool = False
 
     @cached_property
     def activations(self) -> int:
@@ -190,7 +191,8 @@ def register_tile_cycles(work: Work, rows: int, vectors: int, target: Target, co
     per_vector = costs.epilogue[work.epilogue.lanes(vectors * LANES, target)]
     per_vector += costs.operand * len(work.epilogue.operands) + costs.crowd * min(1.0, accumulators / 24)
     around = costs.tile + accumulators * per_vector + (costs.address * rows if scattered else 0.0)
-    return work.steps * step_cycles(rows, vectors, target, work.product, costs, scattered=scattered) + around
+    read = rows * vectors if work.lists else rows
+    return work.steps * step_cycles(rows, vectors, read, target, work.product, costs, scattered=scattered) + around
 
 
 def task_cycles(work: Work, tile: Tile, register_tile: float, costs: Costs) -> float:
@@ -251,11 +253,16 @@ def spread(blocks: int, parts: int, cycles: float, activations: int = 0, weights
     return tasks * cycles + sum(map(together, THREADS)) / len(THREADS) / 2
 
 
-def step_cycles(rows: int, vectors: int, target: Target, product: Dot, costs: Costs, *, scattered: bool) -> float:
-    """Cycles of one step of a register tile's inner loop; ``scattered`` rows need an address each."""
+def step_cycles(
+    rows: int, vectors: int, read: int, target: Target, product: Dot, costs: Costs, *, scattered: bool
+) -> float:
+    """Cycles of one step of a register tile's inner loop, with so many reads of four activations.
+
+    ``scattered`` rows need an address each.
+    """
     if product.packed:
         unpacked = replace(product, depth=product.depth // 2, packed=False)
-        cycles = step_cycles(rows, vectors, target, unpacked, costs, scattered=scattered)
+        cycles = step_cycles(rows, vectors, read, target, unpacked, costs, scattered=scattered)
         return 2 * cycles + 0.5 * vectors * LANES / product.lanes
     if product.saturates:
         return max(3 * rows * vectors * (LANES // product.lanes) / 3, 3.0)
@@ -268,7 +275,7 @@ def step_cycles(rows: int, vectors: int, target: Target, product: Dot, costs: Co
         return max(rows * vectors, (rows + 2 * vectors) / 2, 3.0)
     step = costs.step
     assert step is not None
-    loads = step.weights * vectors + step.activation * rows + (step.address * max(0, rows - 8) if scattered else 0)
+    loads = step.weights * vectors + step.activation * read + (step.address * max(0, rows - 8) if scattered else 0)
     return max(step.product * rows * vectors, loads, step.least)
 
 
@@ -374,6 +381,7 @@ def _indexed_work(problem: IndexedProduct, target: Target) -> Work:
         epilogue=problem.epilogue,
         staged=lambda block: 0,
         product=listed_dot(target),
+        lists=True,
     )
 
 
