@@ -165,6 +165,9 @@ def ranked(work: Work, target: Target) -> list[Tile]:
     for rows, vectors in register_tiles(target):
         if (rows > work.rows and rows > 1) or (vectors > 1 and work.group % (vectors * LANES)):
             continue
+        # LLVM keeps vectors of which a part is used in the first half of the registers, and the rest in memory.
+        if work.columns < LANES and 2 * rows > target.registers:
+            continue
         cycles = register_tile_cycles(work, rows, vectors, target, COSTS[target.core])
         for tile in candidates(work, rows, vectors):
             task = task_cycles(work, tile, cycles, COSTS[target.core])

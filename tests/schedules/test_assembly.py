@@ -61,6 +61,18 @@ def test_accumulators_stay_in_registers(target: str, instruction: str) -> None:
     assert not any("(%rsp)" in line for line in loop)
 
 
+@pytest.mark.parametrize("rows", [64, 80, 300])
+@pytest.mark.parametrize("target", ["icelake-server", "znver5"])
+def test_accumulators_of_few_columns_stay_in_registers(target: str, rows: int) -> None:
+    """Of which only a part becomes results."""
+    case = Case()
+    acc = case.emit("qfully_connected", case.u8(rows, 256), case.s8(4, 256), case.bias(4))
+    case.requantize(acc, 1e5)
+    kernel = lower(case.op(), Target.parse(target), case.arrays)
+    loop = innermost(assembly(kernel.scheduled, kernel.target), "vpdpbusd")
+    assert not any("%zmm" in line and "(%rsp)" in line for line in loop)
+
+
 @pytest.mark.parametrize("target", ["cascadelake", "icelake-server", "znver4"])
 @pytest.mark.parametrize("groups", [1, 64])
 def test_vnni_is_used_at_full_width(target: str, groups: int) -> None:
