@@ -26,15 +26,11 @@ from timed_models import TimedModel, choose
 import sqc
 from sqc.compiler import fused_variants
 from sqc.schedules import Target, lower
-from sqc.schedules.conv2d import Convolution
-from sqc.schedules.fully_connected import MatrixProduct
-from sqc.schedules.indexed_product import IndexedProduct
-from sqc.schedules.matmul import Product
 from sqc.schedules.microkernel import Tile
-from sqc.schedules.packed_product import PackedProduct
 from sqc.schedules.tiling import (
     COSTS,
     TASK_CYCLES,
+    AnyProduct,
     Costs,
     StepCosts,
     Work,
@@ -44,7 +40,6 @@ from sqc.schedules.tiling import (
 )
 from sqc.tuning.records import Records, Trial
 
-PROBLEMS = (Convolution, IndexedProduct, MatrixProduct, PackedProduct, Product)
 SHARPNESS = 0.01
 """Tiles whose estimates are so near, as a share, count about alike: what is chosen shall not hang on nothing."""
 ABSOLUTE = 0.15
@@ -75,7 +70,7 @@ def measured(models: Sequence[TimedModel], records: Records, target: Target) -> 
                         continue
                     kernel = lower(op, target, stage.graph.constants)
                     found = trials.pop(kernel.workload, {})
-                    if len(found) > 1 and isinstance(kernel.problem, PROBLEMS):
+                    if len(found) > 1 and isinstance(kernel.problem, AnyProduct):
                         best = min(found.values())
                         ratios = {tile: ratio / best for tile, ratio in found.items()}
                         yield Measured(work_of(kernel.problem, target), MappingProxyType(ratios))

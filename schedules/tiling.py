@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
+from typing import TypeAlias
 
 from sqc.schedules.conv2d import Convolution
 from sqc.schedules.depthwise import Depthwise
@@ -24,6 +25,9 @@ from sqc.schedules.matmul import Product
 from sqc.schedules.microkernel import STACK_BYTES, Tile, round_up, vector_lanes
 from sqc.schedules.packed_product import PackedProduct
 from sqc.schedules.target import Core, Target
+
+AnyProduct: TypeAlias = Convolution | IndexedProduct | MatrixProduct | PackedProduct | Product
+"""The problems that come down to products of matrices."""
 
 THREADS = (2, 4, 8)
 """Kernels shall spread evenly over these numbers of threads."""
@@ -161,6 +165,7 @@ class Work:
 
 def ranked(work: Work, target: Target) -> list[Tile]:
     """All candidates, the least estimate first."""
+    costs = COSTS[target.core]
     estimates: list[tuple[float, Tile]] = []
     for rows, vectors in register_tiles(target):
         if (rows > work.rows and rows > 1) or (vectors > 1 and work.group % (vectors * LANES)):
@@ -168,9 +173,9 @@ def ranked(work: Work, target: Target) -> list[Tile]:
         # LLVM keeps vectors of which a part is used in the first half of the registers, and the rest in memory.
         if work.columns < LANES and 2 * rows > target.registers:
             continue
-        cycles = register_tile_cycles(work, rows, vectors, target, COSTS[target.core])
+        cycles = register_tile_cycles(work, rows, vectors, target, costs)
         for tile in candidates(work, rows, vectors):
-            task = task_cycles(work, tile, cycles, COSTS[target.core])
+            task = task_cycles(work, tile, cycles, costs)
             estimates.append((spread(work.blocks(tile), tile.parts, task, work.activations, work.weights), tile))
     return [tile for _, tile in sorted(estimates, key=itemgetter(0))]
 
@@ -296,14 +301,12 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int]]:
                 yield rows, vectors
 
 
-def product_tiles(
-    problem: Convolution | IndexedProduct | MatrixProduct | PackedProduct | Product, target: Target
-) -> list[Tile]:
-    """The tiles of a problem that comes down to products of matrices, the best by estimate first."""
+def product_tiles(problem: AnyProduct, target: Target) -> list[Tile]:
+    """The tiles of a product, the best by estimate first."""
     return ranked(work_of(problem, target), target)
 
 
-def work_of(problem: Convolution | IndexedProduct | MatrixProduct | PackedProduct | Product, target: Target) -> Work:
+def work_of(problem: AnyProduct, target: Target) -> Work:
     """What the estimates know of a problem."""
     if isinstance(problem, Convolution):
         return _convolution_work(problem, target)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import sqc
+from sqc.compiler import fused_variants
 from sqc.schedules import Target, lower
 from sqc.schedules.tiling import COSTS, work_of
 from sqc.tuning.records import Records, Trial
@@ -75,9 +77,9 @@ def test_trials_are_found(tmp_path: Path) -> None:
 
     native = Target.parse("native")
     with choose("mlp") as models:
-        graph = fit_costs.sqc.import_onnx(models[0].path)
-        calibration = fit_costs.sqc.calibrate(graph, [models[0].inputs()])
-        (variant,) = fit_costs.fused_variants(graph, calibration)
+        graph = sqc.import_onnx(models[0].path)
+        calibration = sqc.calibrate(graph, [models[0].inputs()])
+        (variant,) = fused_variants(graph, calibration)
         op = next(op for op in variant.graph.ops if "gemm" in op.label())
         kernel = lower(op, native, variant.graph.constants)
         problem: Any = kernel.problem
