@@ -59,7 +59,7 @@ class Channels:
 
     @property
     def mixed(self) -> NDArray[np.bool_]:
-        """bool [count]: classes that a fully connected layer reads, whose weights then bear their factors."""
+        """bool [count]: classes that a dense layer reads, whose weights then bear their factors."""
         return self._mask(self._mixed)
 
     def classes(self, value: Value) -> Ids:
@@ -92,7 +92,7 @@ class Channels:
             self._bound.update(self._ids[value].tolist())
 
     def mix(self, value: Value) -> None:
-        """Note that a fully connected layer reads a value."""
+        """Note that a dense layer reads a value."""
         if value in self._ids:
             self._mixed.update(self._ids[value].tolist())
 
@@ -125,7 +125,7 @@ def is_depthwise(op: Op) -> bool:
 
 def link_channels(graph: Graph) -> Channels:
     """The classes of all channels. Bound are those of inputs and outputs, and those that anything reads which neither
-    hands them on nor takes a factor back: depthwise convolutions do at no cost, fully connected layers at some."""
+    hands them on nor takes a factor back: depthwise convolutions do at no cost, dense layers at some."""
     channels = Channels()
     for op in graph.ops:
         if op.kind in MATRIX and all(map(graph.is_constant, op.operands[1:])):
@@ -147,10 +147,8 @@ def _layer(channels: Channels, op: Op) -> None:
         channels.bind(x)  # along another axis
         channels.create(x, axis)
         channels.bind(x)
-    elif op.kind == "fully_connected":
-        channels.mix(x)
     elif not is_depthwise(op):
-        channels.bind(x)
+        channels.mix(x)
     channels.create(op.result, axis)
 
 

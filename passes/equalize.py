@@ -9,15 +9,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sqc.calibration.smoothing import LARGEST_FACTOR
 from sqc.ir import Graph, Op, Rewriter, Value
 from sqc.passes.base import Notes
 from sqc.passes.channels import ChannelExtremes, Channels, by_weight, link_channels, scales_channels
 from sqc.passes.rounding import MATRIX
 
-_MARGIN = 2.0
+_MARGIN = 1.5
 """How far beyond what calibration saw of a channel its scaled range reaches. A clip may cut off what lies further."""
-
-_LARGEST_FACTOR = 2.0**12
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class Equalize:
 
     Cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721), from the ranges of channels on calibration data, at
     the places where it is free: weights have a scale for each output channel, so that neither the layer that yields a
-    channel nor a depthwise convolution that reads it loses precision. Channels that anything else reads stay, for there
-    ``w2 / r`` would spread the weights of one output; but those of fully connected layers take the factors that
-    ``smoothed`` gives them by the names of values (:mod:`sqc.refine.smoothing`). A normalization scales channels, too.
+    channel nor a depthwise convolution that reads it loses precision. In dense layers ``w2 / r`` spreads the weights of
+    one output; so channels that they read take the factors that ``smoothed`` gives them by the names of values
+    (:mod:`sqc.refine.smoothing`), or stay. A normalization scales channels, too.
 
     Factors are at least 1, so a clip keeps its bounds: of a scaled channel it cuts off only what lies beyond
     ``_MARGIN`` times the range seen. ``extremes`` maps names of values to what was seen of them; values that it lacks
@@ -77,12 +76,16 @@ class Equalize:
         for value in channels.values:
             if value.name in self.extremes:
                 np.maximum.at(shares, channels.classes(value), _shares(self.extremes[value.name]))
-        room = 1.0 / np.clip(_MARGIN * shares, 1.0 / _LARGEST_FACTOR, 1.0)
-        factors = np.where((shares > 0.0) & ~channels.bound & ~channels.mixed, room, 1.0)
+        factors = np.where((shares > 0.0) & ~channels.bound & ~channels.mixed, room(shares), 1.0)
         for value in channels.values:
             if value.name in self.smoothed:
                 factors[channels.classes(value)] = self.smoothed[value.name]
         return factors
+
+
+def room(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest factor for a channel that fills a share of its tensor's range; at least 1."""
+    return np.asarray(1.0 / np.clip(_MARGIN * shares, 1.0 / LARGEST_FACTOR, 1.0))
 
 
 def _shares(extremes: ChannelExtremes) -> NDArray[np.float64]:

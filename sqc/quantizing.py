@@ -12,6 +12,7 @@ from sqc.calibrating import calibrate
 from sqc.calibration import DEFAULT_SEARCH, Calibration, Ranges, RangesLike
 from sqc.calibration.dnnlowp_files import Parameters
 from sqc.calibration.rescaled import rescaled
+from sqc.calibration.smoothing import ADAPTIVELY_ROUNDED
 from sqc.errors import CalibrationError, CompileError
 from sqc.inspection import OWN_QUANTIZATION, is_folded, is_quantized, known_nodes
 from sqc.ir import Graph
@@ -126,8 +127,10 @@ def quantize_beside_float(
     graph, calibration = _smooth(graph, calibration, exclude, target, notes, after)
     inputs = _kept_inputs(graph, calibration) if recipe.needs_inputs else {}
     if recipe.equalize or recipe.smooth:
-        extremes = channel_extremes(graph, inputs, target) if recipe.equalize else {}
-        equalize = Equalize(extremes, smoothing(graph, inputs, target) if recipe.smooth else {})
+        extremes = channel_extremes(graph, inputs, exclude, target) if recipe.equalize else {}
+        noise = ADAPTIVELY_ROUNDED if recipe.round_adaptively else 1.0
+        smoothed = smoothing(graph, inputs, exclude, target, weight_noise=noise) if recipe.smooth else {}
+        equalize = Equalize(extremes, smoothed)
         factors = equalize.factors(graph)
         graph = pipeline.run((equalize,), graph, notes, after=after)
         if factors:  # other ranges than those that were calibrated

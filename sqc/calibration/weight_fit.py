@@ -21,11 +21,8 @@ Floats = NDArray[np.float64]
 FOLDS = 2
 """Parts of the samples; each judges what was fitted to the others."""
 
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """The penalties that are tried, as shares of the mean variance of an input."""
-
-LEAST_GAIN = 0.1
-"""The share of the errors' variance, on samples not fitted to, that has to go, or weights stay as they are."""
 
 
 class WeightFit:
@@ -39,7 +36,6 @@ class WeightFit:
         self._products = products
         self._inputs: list[MomentSums] = []
         self._errors = np.zeros((FOLDS, groups, outputs))
-        self._squares = np.zeros((FOLDS, groups, outputs))
         self._crossed = np.zeros((FOLDS, groups, outputs, columns))
 
     def add(self, sample: int, inputs: NDArray[np.float32], errors: Floats | None = None) -> None:
@@ -51,7 +47,6 @@ class WeightFit:
         x = self._inputs[fold].add(inputs[None])
         if errors is not None:
             self._errors[fold] += errors.sum(axis=1)
-            self._squares[fold] += np.square(errors).sum(axis=1)
             self._crossed[fold] += errors.swapaxes(1, 2) @ x
 
     def inputs(self, folds: Sequence[int] = range(FOLDS)) -> MomentSums:
@@ -62,7 +57,7 @@ class WeightFit:
         return first
 
     def change(self) -> Floats:
-        """What to add to the weights, [G, N, K]; zeros where no penalty gains much on samples not fitted to."""
+        """What to add to the weights, [G, N, K]; zeros where no penalty gains on samples not fitted to."""
         nothing = np.zeros(self._crossed.shape[1:])
         if not all(sums.rows for sums in self._inputs):
             return nothing
@@ -74,14 +69,9 @@ class WeightFit:
                 change = _ridge(covariance, crossed, penalty)
                 gains[i] += 2 * np.sum(change * unseen_crossed) - np.sum((change @ unseen) * change)
         best = int(gains.argmax())
-        if gains[best] <= LEAST_GAIN * sum(self._variance(fold) for fold in range(FOLDS)):
+        if gains[best] <= 0.0:
             return nothing
         return _ridge(*self._moments(range(FOLDS)), PENALTIES[best])
-
-    def _variance(self, fold: int) -> float:
-        """Of the errors in a part of the samples, over all outputs."""
-        rows = self._inputs[fold].rows
-        return float(np.sum(self._squares[fold] / rows - np.square(self._errors[fold] / rows)))
 
     def _moments(self, folds: Sequence[int]) -> tuple[Floats, Floats]:
         """The covariances of the inputs, and of the errors with them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,15 +16,16 @@ from sqc.probe import load_graph
 
 
 def channel_extremes(
-    graph: Graph, inputs: Mapping[str, np.ndarray], target: str = "native"
+    graph: Graph, inputs: Mapping[str, np.ndarray], exclude: Collection[str] = frozenset(), target: str = "native"
 ) -> dict[str, ChannelExtremes]:
     """What :class:`sqc.passes.equalize.Equalize` asks for, of all values of a float graph that will be quantized.
 
-    ``inputs`` {input: array of samples} are run through the graph, compiled for ``target``.
+    ``inputs`` {input: array of samples} are run through the graph, compiled for ``target``. Nodes in ``exclude`` stay
+    in float.
     """
     graph = rebatch(graph, 1) if graph.dynamic_batch else graph
     axes = link_channels(graph).axes
-    values = [value for value in observed_values(graph) if value in axes and value not in graph.inputs]
+    values = [value for value in observed_values(graph, exclude) if value in axes and value not in graph.inputs]
     if not values:
         return {}
     model = load_graph(replace(graph, outputs={value.name: value for value in values}), target)

@@ -1,4 +1,4 @@
-"""Networks whose fully connected layers read a few large channels: evened out, they come much nearer to float."""
+"""Networks whose dense layers read a few large channels: evened out, they come much nearer to float."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 import sqc
 from sqc.ir import Builder, Graph, TensorType, Value, rebatch
 from sqc.passes import pipeline
+from sqc.passes.equalize import Equalize
 from sqc.refine import smoothing
 
 WIDTH = 64
+CHANNELS = 24
 
 
 def network(first: str, outliers: bool = True) -> Graph:
@@ -80,3 +82,76 @@ def test_channels_stay_that_an_output_or_a_sum_reads() -> None:
     assert value.name in smoothing(plain, {"x": data(64, 0)})
     shown = replace(plain, outputs={**plain.outputs, "n": value})
     assert value.name not in smoothing(shown, {"x": data(64, 0)})
+
+
+def residual(clip: bool = False) -> Graph:
+    """Convolutions around a stream of channels that differ in range."""
+    random = np.random.default_rng(5)
+    builder = Builder("residual", dynamic_batch=True)
+    gains = np.geomspace(1, 200, CHANNELS)
+
+    def conv(x: Value, name: str, weights: np.ndarray) -> Value:
+        pads = (weights.shape[2] // 2,) * 4
+        attributes = {"strides": (1, 1), "pads": pads, "dilations": (1, 1), "groups": 1, "layout": "NHWC"}
+        w = builder.constant(weights.astype(np.float32), f"{name}.w")
+        return builder.emit("conv2d", (x, w), attributes, name=name)
+
+    def clamp(x: Value, name: str) -> Value:
+        bounds = {"min": 0.0, "max": float(gains.max()) * 2}
+        return builder.emit(*(("clip", (x,), bounds) if clip else ("relu", (x,), {})), name=name)
+
+    x = builder.input("x", TensorType((1, 6, 6, CHANNELS), "float32"))
+    shape = (CHANNELS, CHANNELS, 1, 1)
+    x = clamp(conv(x, "first", random.normal(0, 0.3, shape) * gains[:, None, None, None]), "stream")
+    for block in ("one", "two"):
+        inner = conv(x, f"{block}.reduced", random.normal(0, 0.1, (CHANNELS, CHANNELS, 3, 3)) / gains[:, None, None])
+        inner = builder.emit("relu", (inner,), {}, name=f"{block}.relu")
+        inner = conv(inner, f"{block}.widened", random.normal(0, 0.1, shape) * gains[:, None, None, None])
+        x = clamp(builder.emit("add", (inner, x), {}, name=f"{block}.sum"), f"{block}.stream")
+    builder.outputs = {"y": conv(x, "last", random.normal(0, 0.3, shape) / gains[:, None, None])}
+    return builder.finish()
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 1, (count, 6, 6, CHANNELS)).astype(np.float32)
+
+
+def image_error(graph: Graph, quantized: Graph) -> float:
+    """Noise over signal on images that were not calibrated on."""
+    x = images(64, 1)
+    expected, found = (rebatch(each, len(x)).run({"x": x})["y"] for each in (graph, quantized))
+    return float(np.square(found - expected).mean() / np.square(expected).mean())
+
+
+@pytest.mark.parametrize("clip", [False, True], ids=["relu", "clip"])
+def test_convolutions_on_a_residual_stream_gain(clip: bool) -> None:
+    graph = residual(clip)
+    calibration = sqc.calibrate(graph, [images(64, 0)])
+    fast = image_error(graph, sqc.quantize(graph, calibration))
+    for preset in (sqc.Recipe(smooth=True), "best"):
+        assert image_error(graph, sqc.quantize(graph, calibration, preset=preset)) < 0.2 * fast
+
+
+def test_values_of_a_stream_get_the_same_factors() -> None:
+    factors = smoothing(pipeline.run(pipeline.FLOAT, residual()), {"x": images(32, 0)})
+    stream = [factors[name] for name in ("stream", "one.stream", "two.stream")]
+    np.testing.assert_array_equal(stream[0], stream[1])
+    np.testing.assert_array_equal(stream[0], stream[2])
+    assert stream[0].max() > 10 * stream[0].min()
+
+
+def test_below_a_clip_the_float_network_stays_the_same() -> None:
+    plain = pipeline.run(pipeline.FLOAT, residual(clip=True))
+    x = images(32, 0)
+    factors = smoothing(plain, {"x": x})
+    assert all(found.min() >= 1.0 for name, found in factors.items() if "stream" in name)
+    assert factors["stream"].max() > 10.0
+    changed = pipeline.run((Equalize({}, factors),), plain)
+    for batch, tolerance in ((x, 1e-5), (images(32, 1), 1e-2)):
+        expected, found = (rebatch(each, len(batch)).run({"x": batch})["y"] for each in (plain, changed))
+        assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_layers_in_float_do_not_count() -> None:
+    plain = pipeline.run(pipeline.FLOAT, residual())
+    assert smoothing(plain, {"x": images(8, 0)}, exclude={op.source for op in plain.ops}) == {}
