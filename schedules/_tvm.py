@@ -79,6 +79,9 @@ Block: type[Any] = s_tir.SBlock
 PANEL_BYTES = "sqc.panel_bytes"
 """The attribute of a function that tells how far the weights of the next tile lie from those of a tile."""
 
+STREAM_BYTES = "sqc.stream_bytes"
+"""The attribute of a function whose tasks read weights once, that tells how far ahead to ask for them."""
+
 SHARED_PANEL_BYTES = "sqc.shared_panel_bytes"
 """The same where so many tiles share their weights that each asks for some of the next ones before it starts."""
 
@@ -357,9 +360,9 @@ def collect(body: Any, kind: Any) -> list[Any]:
     return found
 
 
-def prefetch(buffer: Any, index: Any) -> Any:
+def prefetch(buffer: Any, index: Any, cache: int = 2) -> Any:
     """A statement that asks for a line of a flat buffer, at an index that may lie beyond its end."""
-    return _prefetch(tirx.address_of(tirx.BufferLoad(buffer, [index])))
+    return _prefetch(tirx.address_of(tirx.BufferLoad(buffer, [index])), cache)
 
 
 def prefetch_frame() -> Any:
@@ -367,8 +370,8 @@ def prefetch_frame() -> Any:
     return _prefetch(tirx.call_llvm_pure_intrin("handle", "llvm.frameaddress", tirx.const(0, "int32")))
 
 
-def _prefetch(address: Any) -> Any:
-    read, locality, data = (tirx.const(value, "int32") for value in (0, 2, 1))
+def _prefetch(address: Any, cache: int = 2) -> Any:
+    read, locality, data = (tirx.const(value, "int32") for value in (0, 4 - cache, 1))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, locality, data))
 
 
@@ -407,9 +410,10 @@ def _pack_saturating(func: Function, _module: Any, _context: Any) -> Function:
 
 @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
 def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
-    from sqc.schedules.intrinsics.prefetch import prefetch_panels, prefetch_shares
+    from sqc.schedules.intrinsics.prefetch import prefetch_panels, prefetch_shares, prefetch_stream
 
-    for attribute, ask in ((PANEL_BYTES, prefetch_panels), (SHARED_PANEL_BYTES, prefetch_shares)):
+    steps = {PANEL_BYTES: prefetch_panels, STREAM_BYTES: prefetch_stream, SHARED_PANEL_BYTES: prefetch_shares}
+    for attribute, ask in steps.items():
         if distance := func.attrs.get(attribute):
             func = func.with_body(ask(func.body, int(distance)))
     return func
@@ -420,7 +424,7 @@ def _align_stack(func: Function, _module: Any, _context: Any) -> Function:
     from sqc.schedules.intrinsics.stack import align_stack
 
     # Kernels that ask for weights spill next to nothing, and need all registers for addresses.
-    return func.with_body(align_stack(func.body, frames=PANEL_BYTES not in func.attrs))
+    return func.with_body(align_stack(func.body, frames=not {PANEL_BYTES, STREAM_BYTES} & set(func.attrs.keys())))
 
 
 def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]:

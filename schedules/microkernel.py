@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 STACK_BYTES = 256 * 1024
 """The most that a kernel puts on a thread's stack."""
 
+STREAM_AHEAD = 1024
+"""How far ahead of each vector of weights to ask for the next ones where they are read once."""
+
 PREFETCH_TILES = 32
 """Where at most so many tiles use the same weights, all their products ask for the next ones."""
 
@@ -96,7 +99,7 @@ def schedule_tiles(
     gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
     loop it gets. ``by_parts``: tasks go through all blocks with one part of the channels before they take the next.
     """
-    from sqc.schedules._tvm import PANEL_BYTES, SHARED_PANEL_BYTES, TASK_BLOCKS
+    from sqc.schedules._tvm import PANEL_BYTES, SHARED_PANEL_BYTES, STREAM_BYTES, TASK_BLOCKS
 
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
@@ -131,7 +134,9 @@ def schedule_tiles(
     if blocks > 1:
         func = func.with_attr(TASK_BLOCKS, blocks)
     panel = steps * tile.columns * dot.weight_bytes
-    if tile.block // tile.rows <= PREFETCH_TILES:
+    if tile.block == tile.rows:
+        func = func.with_attr(STREAM_BYTES, STREAM_AHEAD)
+    elif tile.block // tile.rows <= PREFETCH_TILES:
         func = func.with_attr(PANEL_BYTES, panel)
     elif panels > 1 and panel >= SHARED_BYTES:
         func = func.with_attr(SHARED_PANEL_BYTES, panel)
