@@ -9,7 +9,7 @@ import pytest
 
 from sqc.schedules import Kernel, Target, Tunable, lower
 from sqc.schedules._tvm import assembly
-from sqc.schedules.microkernel import Tile
+from sqc.schedules.microkernel import STREAM_AHEAD, Tile
 from tests.schedules.cases import Case, check
 
 
@@ -180,6 +180,18 @@ def test_weights_that_few_rows_share_are_prefetched() -> None:
     assert "prefetch" in assembly(kernel.scheduled, kernel.target)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_weights_that_are_read_once_come_into_the_first_cache(rows: int) -> None:
+    """Whatever vector of weights a step reads, it asks for the one that follows so far ahead."""
+    text = assembly(*_tiled(Tile(rows, 4, rows), rows))
+    asked = re.findall(r"prefetcht0\s+(-?\d*)(\(\S+\))", text)
+    read = re.findall(r"(?:vpdpbusd|vmovdqu64)\s+(-?\d*)(\(\S+\)), %zmm", text)
+    assert len(asked) >= 4 and "prefetcht1" not in text
+    assert {(int(offset or 0), base) for offset, base in asked} <= {
+        (int(offset or 0) + STREAM_AHEAD, base) for offset, base in read
+    }
+
+
 def test_many_tiles_ask_for_a_share_of_the_next_weights_each() -> None:
     asks = re.compile(r"prefetcht1\s+\S*\(%\w+,")
     text = assembly(*_tiled(Tile(4, 4, 196)))
@@ -188,9 +200,9 @@ def test_many_tiles_ask_for_a_share_of_the_next_weights_each() -> None:
     assert not asks.search(assembly(*_tiled(Tile(2, 8, 196))))  # no weights follow
 
 
-def _tiled(tile: Tile) -> tuple[Any, Target]:
+def _tiled(tile: Tile, rows: int = 196) -> tuple[Any, Target]:
     case = Case()
-    acc = case.emit("qfully_connected", case.u8(196, 128), case.s8(128, 128), case.bias(128))
+    acc = case.emit("qfully_connected", case.u8(rows, 128), case.s8(128, 128), case.bias(128))
     case.requantize(acc, 1e5)
     kernel = lower(case.op(), Target.parse("icelake-server"), case.arrays)
     assert isinstance(kernel.problem, Tunable)
