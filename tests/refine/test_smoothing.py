@@ -49,9 +49,9 @@ def data(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1, (count, WIDTH)).astype(np.float32)
 
 
-def error(graph: Graph, quantized: Graph) -> float:
+def error(graph: Graph, quantized: Graph, x: np.ndarray | None = None) -> float:
     """Noise over signal on data that were not calibrated on."""
-    x = data(512, 1)
+    x = data(512, 1) if x is None else x
     expected, found = (rebatch(each, len(x)).run({"x": x})["y"] for each in (graph, quantized))
     return float(np.square(found - expected).mean() / np.square(expected).mean())
 
@@ -116,20 +116,14 @@ def images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1, (count, 6, 6, CHANNELS)).astype(np.float32)
 
 
-def image_error(graph: Graph, quantized: Graph) -> float:
-    """Noise over signal on images that were not calibrated on."""
-    x = images(64, 1)
-    expected, found = (rebatch(each, len(x)).run({"x": x})["y"] for each in (graph, quantized))
-    return float(np.square(found - expected).mean() / np.square(expected).mean())
-
-
 @pytest.mark.parametrize("clip", [False, True], ids=["relu", "clip"])
 def test_convolutions_on_a_residual_stream_gain(clip: bool) -> None:
     graph = residual(clip)
     calibration = sqc.calibrate(graph, [images(64, 0)])
-    fast = image_error(graph, sqc.quantize(graph, calibration))
+    x = images(64, 1)
+    fast = error(graph, sqc.quantize(graph, calibration), x)
     for preset in (sqc.Recipe(smooth=True), "best"):
-        assert image_error(graph, sqc.quantize(graph, calibration, preset=preset)) < 0.2 * fast
+        assert error(graph, sqc.quantize(graph, calibration, preset=preset), x) < 0.2 * fast
 
 
 def test_values_of_a_stream_get_the_same_factors() -> None:
