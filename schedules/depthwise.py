@@ -79,6 +79,10 @@ class Depthwise:
         self._schedule(sch, tile, weights, stage_scope(size) if staged else None)
         return sch.mod["main"]
 
+    def numbers(self, zero_point: int) -> tuple[int, ...]:
+        """The kernel's own parameters."""
+        return (zero_point,)
+
     def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
         """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
         return [pack_columns(w, self.window, column(target)), pack_bias(bias), *epilogue]
@@ -137,7 +141,7 @@ def lower_depthwise(pattern: Pattern, target: Target) -> Kernel:
     def pack(constants: Mapping[Value, np.ndarray]) -> list[np.ndarray]:
         return [
             *problem.pack(constants[w][:, 0], values.starts(constants[bias]), values.pack(constants), target),
-            np.array((x.type.zero_point, *values.parameters), np.int32),
+            np.array((*problem.numbers(x.type.zero_point), *values.parameters), np.int32),
         ]
 
     return Kernel(problem, target, (x, *values.activations), pattern.result, pack)

@@ -51,7 +51,7 @@ class DepthwiseGroups:
         return depthwise_group_tiles(self, target)
 
     def schedule(self, target: Target, tile: Tile | None = None) -> Function:
-        from sqc.schedules._tvm import Schedule, function, start_sums, te
+        from sqc.schedules._tvm import Schedule, function, hide_reads, start_sums, te
         from sqc.schedules.intrinsics.frames import interleaved_channel, interleaved_position
         from sqc.schedules.microkernel import stage_scope
 
@@ -70,7 +70,7 @@ class DepthwiseGroups:
         bias = te.placeholder((channels,), "int32", name="bias")
         names = ("multipliers", "offsets")[: self._factors]
         factors = [te.placeholder((channels,), "float32", name=name) for name in names]
-        parameters = te.placeholder((1 + self.epilogue.parameter_count,), "int32", name="parameters")
+        parameters = te.placeholder((2 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow // joined, joined * self.channels)
         inputs = self.epilogue.inputs(domain, target)
         source, staged = x, self.stages(tile, target)
@@ -87,12 +87,18 @@ class DepthwiseGroups:
             pixel = j * joined + kx * dx // phases
             return source(b, i, kx * dx % phases, pixel * self.channels + channel)
 
+        # LLVM would copy to the stack what all pixels read and registers don't hold; it doesn't see that this is 0.
+        hidden = self.by_groups(tile, target) and self.weight_vectors(target) > target.registers
+
+        def offset(j: Expr) -> Expr | int:
+            return j // tile.rows * parameters(1) if hidden else 0
+
         kx, ky = te.reduce_axis((0, kw), "kx"), te.reduce_axis((0, taps), "ky")
         acc = te.compute(
             (self.batch, height, width, channels),
             lambda b, i, j, p: te.sum(
                 activation(b, i // together * together * sy + ky * dy, j, p, kx).astype("int32")
-                * w(p // group, i % together, kx, p % group, ky).astype("int32"),
+                * w(p // group + offset(j), i % together, kx, p % group, ky).astype("int32"),
                 [kx, ky],
             ),
             name="acc",
@@ -105,14 +111,15 @@ class DepthwiseGroups:
             lambda b, i, j, c: inputs.first_level(
                 total(b, i, j, c // group * group + interleaved_position(c % group, format.lanes)),
                 parameters,
-                1,
+                2,
             ),
             name="level",
         )
 
-        out = te.compute(domain, lambda *index: inputs.after_first(level(*index), index, parameters, 1), name="out")
+        out = te.compute(domain, lambda *index: inputs.after_first(level(*index), index, parameters, 2), name="out")
         func = function([x, *inputs.operands, w, bias, *factors, *inputs.constants[self._factors :], parameters, out])
-        sch = Schedule(start_sums(func, "acc", "bias"))
+        func = start_sums(func, "acc", "bias")
+        sch = Schedule(hide_reads(func, "acc", "parameters") if hidden else func)
         size = window.span(tile.block, 0) * phases * self.stage_row(tile, target)
         self._schedule(sch, tile, target, stage_scope(size) if staged else None)
         return sch.mod["main"]
@@ -142,18 +149,22 @@ class DepthwiseGroups:
         other out of the first cache. And where LLVM, for one group, would move sums into the tests of whether their
         results exist, after all the interleaving, for which registers don't suffice.
         """
-        window, format = self.window, column(target)
-        together, taps = shared_rows(window, format), round_up(column_taps(window, format), format.depth)
-        weights = 4 * together * window.kernel[1] * taps // format.depth
+        together, weights = shared_rows(self.window, column(target)), self.weight_vectors(target)
         group, exact = group_channels(target), self.is_exact(tile, target)
         groups = -(-self.joined(target) * self.channels // (group * tile.parts))
-        if not exact and together * round_up(window.output[1], tile.rows) * group > ROW_BYTES:
+        if not exact and together * round_up(self.window.output[1], tile.rows) * group > ROW_BYTES:
             return False
         if weights + 4 * self._factors + 4 * together * tile.rows + SCRATCH <= target.registers:
             return True
         if groups == 1:
             return not exact and weights >= 2 * target.registers
         return groups * weights * target.vector_bytes > WEIGHT_BYTES
+
+    def weight_vectors(self, target: Target) -> int:
+        """Into how many registers the weights of a group would go."""
+        window, format = self.window, column(target)
+        taps = round_up(column_taps(window, format), format.depth)
+        return 4 * shared_rows(window, format) * window.kernel[1] * taps // format.depth
 
     def stage_row(self, tile: Tile, target: Target) -> int:
         """The bytes of a staged row, of all pixels that its outputs see: a part of their channels side by side."""
@@ -170,6 +181,10 @@ class DepthwiseGroups:
             edges = (self.window.before[1], self.window.input[1])
             return math.gcd(group_channels(target), *(edge * self.channels for edge in edges))
         return math.gcd(group_channels(target), self.channels // tile.parts)
+
+    def numbers(self, zero_point: int) -> tuple[int, ...]:
+        """The kernel's own parameters: the zero point of the inputs, and a number that has to be 0."""
+        return zero_point, 0
 
     def pack(self, w: np.ndarray, bias: np.ndarray, epilogue: list[np.ndarray], target: Target) -> list[np.ndarray]:
         """Weights ``[C, kh, kw]``, biases and constants of the epilogue as the kernel reads them."""
