@@ -10,6 +10,8 @@ from sqc.ir import Graph, Op, Value
 from sqc.passes.base import Notes
 from sqc.passes.rounding import MATRIX, MOVEMENT
 
+_ARITHMETIC = ("add", "sub", "mul", "div")
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -57,11 +59,20 @@ def require_int8(graph: Graph, notes: Notes) -> None:
 
 
 def _computed_by(graph: Graph, value: Value) -> Op | None:
-    """The float op that computes what is moved to ``value``; None for an input, or another integer type of one."""
+    """The float op that computes what is moved to ``value``; None for an input, or another integer type of one.
+
+    An input that is only scaled or shifted by constants, as pictures are, is rounded in the kernel that does so.
+    """
+    nearest: Op | None = None
     op = graph.producer(value)
-    while op is not None and op.kind in MOVEMENT:
-        op = graph.producer(op.operands[0])
-    return None if op is None or op.kind == "dequantize" else op
+    while op is not None:
+        sources = [operand for operand in op.operands if not graph.is_constant(operand)]
+        if op.kind not in MOVEMENT:
+            nearest = nearest or op
+            if op.kind not in _ARITHMETIC or len(sources) != 1:
+                return None if nearest.kind == "dequantize" else nearest
+        op = graph.producer(sources[0]) if sources else None
+    return None
 
 
 def _float_readers(graph: Graph, value: Value) -> Iterator[Op]:

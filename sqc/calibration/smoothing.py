@@ -69,13 +69,15 @@ def smoothing_factors(largest_inputs: Floats, largest_weights: Floats, alpha: fl
 
 
 def smooth(readers: Sequence[Reader], largest_inputs: Floats, room: Floats, weight_noise: float = 1.0) -> Floats | None:
-    """Factors [C] for the channels that layers read; None to leave them.
+    """Factors [C] for the channels that layers read; None to leave them, as of a single row.
 
     `largest_inputs` [2, C] are the largest magnitudes in either half of the samples, on whatever scale all channels
     share. A factor may go from 1 to `room` [C] where that is finite, which is where a clip stands behind a channel. Of
     the noise of weights rounded to the nearest, the share `weight_noise` counts. Factors and ranges of one half of the
     samples are judged on the rows of the other.
     """
+    if min(reader.rows.shape[1] for reader in readers) < 2:
+        return None
     seen = largest_weights(readers, len(room))
     bounds = np.where(np.isfinite(room), 1.0, 1 / LARGEST_FACTOR), np.minimum(room, LARGEST_FACTOR)
 

@@ -104,3 +104,9 @@ def test_channels_that_are_alike_stay() -> None:
     x[[0, -1]], w[0] = 1.0, 1.0
     read = reader(x, w)
     assert smooth([read], largest_inputs(read), UNBOUNDED) is None
+
+
+def test_one_row_tells_nothing() -> None:
+    whole = layer(outliers=True)
+    one = reader(whole.rows[0, :1], whole.weights[0])
+    assert smooth([one], np.abs(one.rows[0, [0, 0]]).astype(np.float64), UNBOUNDED) is None

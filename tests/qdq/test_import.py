@@ -100,6 +100,24 @@ def test_what_is_not_quantized_stays_in_float_with_reasons() -> None:
     assert "  - fully_connected 'float' stays in float: its weights are not quantized" in str(caught.value)
 
 
+@pytest.mark.parametrize("bent", [False, True])
+def test_inputs_may_be_scaled_by_constants_and_no_more(bent: bool) -> None:
+    nodes = [
+        helper.make_node("Mul", ["bent" if bent else "x", "factor"], ["scaled"], name="scale"),
+        helper.make_node("QuantizeLinear", ["scaled", "s", "z"], ["q"], name="round"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    if bent:
+        nodes.insert(0, helper.make_node("Tanh", ["x"], ["bent"], name="bend"))
+    constants = {"factor": np.float32(2), "s": np.float32(1 / 64), "z": np.uint8(128)}
+    graph = sqc.import_onnx(model(nodes, {"x": (1, 8)}, ["y"], constants))
+    if not bent:
+        sqc.compile(graph, require_int8=True)
+        return
+    with pytest.raises(CompileError, match="mul 'scale' in front of it"):
+        sqc.compile(graph, require_int8=True)
+
+
 def test_stored_weights_of_a_float_layer_are_numbers() -> None:
     """The second layer reads what is not rounded."""
     random = np.random.default_rng(0)

@@ -149,3 +149,11 @@ def test_below_a_clip_the_float_network_stays_the_same() -> None:
 def test_layers_in_float_do_not_count() -> None:
     plain = pipeline.run(pipeline.FLOAT, residual())
     assert smoothing(plain, {"x": images(8, 0)}, exclude={op.source for op in plain.ops}) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_samples_do(count: int) -> None:
+    graph = residual()
+    calibration = sqc.calibrate(graph, [images(count, 0)])
+    fast, best = (error(graph, sqc.quantize(graph, calibration, preset=p), images(64, 1)) for p in ("fast", "best"))
+    assert best < 0.7 * fast
