@@ -144,6 +144,8 @@ CASES: dict[str, Build] = {
     "pad-images": lambda c: c.emit("pad", c.bytes((2, 5, 6, 24)), pads=(0, 1, 2, 0, 0, 3, 1, 0), value=77.0),
     "pad-samples": lambda c: c.emit("pad", c.bytes((2, 5, 6)), pads=(1, 0, 0, 0, 0, 0), value=3.0),
     "pad-floats": lambda c: c.emit("pad", c.floats((1, 6, 5, 3)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=-1.5),
+    "pad-before-four": lambda c: c.emit("pad", c.bytes((1, 3, 5, 4)), pads=(0, 1, 0, 1, 0, 0, 2, 11), value=7.0),
+    "pad-four-by-four": lambda c: c.emit("pad", c.bytes((1, 3, 5, 4)), pads=(0, 0, 1, 2, 0, 0, 0, 2), value=7.0),
     "pad-space-of-four": lambda c: c.emit("pad", c.bytes((1, 6, 5, 4)), pads=(0, 1, 1, 0, 0, 1, 1, 0), value=7.0),
     "interpolate": lambda c: interpolate(c, "interpolate", c.floats((2, 3, 4, 5)), (1, 2), 2),
     "interpolate-levels": lambda c: interpolate(c, "qinterpolate", c.bytes((1, 3, 4, 20)), (1, 2), 2),
