@@ -16,11 +16,11 @@ class Recipe:
     All need the inputs that a calibration keeps. ``equalize`` evens out the ranges of channels that share a scale
     (:class:`sqc.passes.equalize.Equalize`); the ranges of what it scales are then chosen from the inputs kept.
     ``smooth`` evens out the inputs of dense layers by SmoothQuant's formula (:mod:`sqc.calibration.smoothing`), where
-    that helps. ``correct_bias`` makes the mean of each output of a layer what
-    it is in float. ``fit_weights`` turns weights to what makes the layer's float outputs of its quantized inputs
-    (:mod:`sqc.calibration.weight_fit`), ``round_adaptively`` chooses their levels by the error of the layer's outputs,
-    rather than a weight at a time; both correct biases, too. ``reestimate_norms`` gives the outputs of layers that a
-    batch normalization follows in the model the mean and the variance that they have in float; no preset has it.
+    that helps. ``correct_bias`` makes the mean of each output of a layer what it is in float. ``fit_weights`` turns
+    weights to what makes the layer's float outputs of its quantized inputs (:mod:`sqc.calibration.weight_fit`),
+    ``round_adaptively`` chooses their levels by the error of the layer's outputs, rather than a weight at a time; both
+    correct biases, too. ``reestimate_norms`` gives the outputs of layers that a batch normalization follows in the
+    model the mean and the variance that they have in float; no preset has it.
     ``scale_inputs`` scales and shifts the channels of pictures before they are rounded
     (:class:`sqc.passes.scale_inputs.ScaleInputs`), in the kernel that rounds them.
     """

@@ -64,15 +64,16 @@ def _computed_by(graph: Graph, value: Value) -> Op | None:
     An input that is only scaled or shifted by constants, as pictures are, is rounded in the kernel that does so.
     """
     nearest: Op | None = None
-    op = graph.producer(value)
-    while op is not None:
-        sources = [operand for operand in op.operands if not graph.is_constant(operand)]
-        if op.kind not in MOVEMENT:
-            nearest = nearest or op
-            if op.kind not in _ARITHMETIC or len(sources) != 1:
-                return None if nearest.kind == "dequantize" else nearest
-        op = graph.producer(sources[0]) if sources else None
-    return None
+    while (op := graph.producer(value)) is not None:
+        if op.kind in MOVEMENT:
+            value = op.operands[0]
+            continue
+        nearest = nearest or op
+        computed = [operand for operand in op.operands if not graph.is_constant(operand)]
+        if op.kind not in _ARITHMETIC or len(computed) != 1:
+            return None if nearest.kind == "dequantize" else nearest
+        (value,) = computed
+    return nearest if graph.is_constant(value) else None
 
 
 def _float_readers(graph: Graph, value: Value) -> Iterator[Op]:

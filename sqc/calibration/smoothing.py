@@ -55,6 +55,11 @@ class Reader:
         """[G, R, N], without a bias."""
         return np.asarray(self.rows @ self.weights.swapaxes(1, 2))
 
+    @cached_property
+    def signal(self) -> float:
+        """The variance of the outputs, summed over all; above 0."""
+        return _variance(self.outputs) or float(np.finfo(np.float64).tiny)
+
 
 def smoothing_factors(largest_inputs: Floats, largest_weights: Floats, alpha: float) -> Floats:
     """`1 / s` for each channel, from the largest magnitudes [C] of inputs and weights; 1 where either is zero.
@@ -126,5 +131,9 @@ def smoothing_error(reader: Reader, factors: Floats, half: int, weight_noise: fl
     scale, zero_point = choose_qparams(*choose_range(Histogram.of(scaled[:, chosen]), _RANGE))
     levels = np.clip(np.rint(scaled[:, judged] / np.float32(scale)), -zero_point, 255 - zero_point)
     change = (levels * np.float32(scale)) @ weights - reader.outputs[:, judged]
-    noise, signal = (float(each.var(axis=1, dtype=np.float64).sum()) for each in (change, reader.outputs))
-    return noise / max(signal, float(np.finfo(np.float64).tiny))
+    return _variance(change) / reader.signal
+
+
+def _variance(outputs: NDArray[np.float32]) -> float:
+    """That of each output [G, R, N] over the rows, summed."""
+    return float(outputs.var(axis=1, dtype=np.float64).sum())
