@@ -55,9 +55,8 @@ def _reads_in_place(op: Op) -> bool:
     if groups == 1 or depth > 1:
         return depth % 4 == 0
     _, height, width, _ = op.result.type.shape
-    if op.integers("strides") != (1, 1):
-        return outputs % 64 == 0
-    return height % (-taps % 4 + 1) == 0 and width * outputs % 64 == 0
+    together = -taps % 4 // op.integers("strides")[0] + 1
+    return height % together == 0 and width * outputs % 64 == 0
 
 
 def _has_kernel(graph: Graph, value: Value) -> bool:

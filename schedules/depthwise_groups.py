@@ -32,6 +32,9 @@ WEIGHT_BYTES = 32_768
 ROW_BYTES = 32_768
 """The most that results of a row, of one group, take before it is known which of them exist."""
 
+UNROLLED_PRODUCTS = 256
+"""So many dot products are written out for all groups of channels, if each reads inputs in another way."""
+
 LEAST_FILLED = 0.57
 """The share of groups that has to be filled with channels; below, each vector by itself is quicker."""
 
@@ -54,6 +57,7 @@ class DepthwiseGroups:
         from sqc.schedules._tvm import Schedule, function, hide_reads, start_sums, te
         from sqc.schedules.intrinsics.frames import interleaved_channel, interleaved_position
         from sqc.schedules.microkernel import stage_scope
+        from sqc.schedules.read_through import read_through
 
         format, window = column(target), self.window
         tile = tile or self.tiles(target)[0]
@@ -73,14 +77,14 @@ class DepthwiseGroups:
         parameters = te.placeholder((2 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow // joined, joined * self.channels)
         inputs = self.epilogue.inputs(domain, target)
-        source, staged = x, self.stages(tile, target)
-        if staged:
+        source, staged, through = x, self.stages(tile, target), self.reads_through(tile, target)
+        if staged or through:
             source = self._staged(x, parameters(0), window.span(height, 0), tile, target)
 
         def activation(b: Expr, i: Expr, j: Expr, p: Expr, kx: Expr) -> Expr:
             in_group = interleaved_channel(p % group, format.lanes)
-            if not staged:
-                return source(b, i, 0, (j * joined * sx + kx * dx) * self.channels + p // group * group + in_group)
+            if source is x:
+                return x(b, i, 0, (j * joined * sx + kx * dx) * self.channels + p // group * group + in_group)
             channel = p % part_sums // group * group + in_group
             if joined == 1:
                 return source(b, i, p // part_sums, (j * sx + kx * dx) * part + channel)
@@ -122,7 +126,7 @@ class DepthwiseGroups:
         sch = Schedule(hide_reads(func, "acc", "parameters") if hidden else func)
         size = window.span(tile.block, 0) * phases * self.stage_row(tile, target)
         self._schedule(sch, tile, target, stage_scope(size) if staged else None)
-        return sch.mod["main"]
+        return read_through(sch.mod["main"], "stage", self.stage_lanes(tile, target)) if through else sch.mod["main"]
 
     def joined(self, target: Target) -> int:
         """How many neighbouring pixels are computed as one, of as many times the channels."""
@@ -134,7 +138,15 @@ class DepthwiseGroups:
 
     def stages(self, tile: Tile, target: Target) -> bool:
         """Whether inputs are copied first: sorted, padded, or followed by what the last group sees beyond the end."""
-        return self.phases(target) > 1 or self.window.pads or not self.is_exact(tile, target)
+        needed = self.phases(target) > 1 or self.window.pads or not self.is_exact(tile, target)
+        return needed and not self.reads_through(tile, target)
+
+    def reads_through(self, tile: Tile, target: Target) -> bool:
+        """Whether pixels are sorted while they are read: all exist, and code for each group of channels is short."""
+        groups = self.joined(target) * self.channels // group_channels(target)
+        products = groups * self.weight_vectors(target) * tile.rows
+        sorts = self.phases(target) > 1 and not self.window.pads and self.is_exact(tile, target)
+        return sorts and products <= UNROLLED_PRODUCTS
 
     def is_exact(self, tile: Tile, target: Target) -> bool:
         """Whether no tile goes beyond the last row, pixel or channel."""
@@ -152,6 +164,8 @@ class DepthwiseGroups:
         together, weights = shared_rows(self.window, column(target)), self.weight_vectors(target)
         group, exact = group_channels(target), self.is_exact(tile, target)
         groups = -(-self.joined(target) * self.channels // (group * tile.parts))
+        if self.reads_through(tile, target):
+            return groups > 1
         if not exact and together * round_up(self.window.output[1], tile.rows) * group > ROW_BYTES:
             return False
         if weights + 4 * self._factors + 4 * together * tile.rows + SCRATCH <= target.registers:
@@ -200,7 +214,10 @@ class DepthwiseGroups:
         return 2 if isinstance(first, Requantize) and first.affine else 1
 
     def _staged(self, x: Tensor, zero: Expr, rows: int, tile: Tile, target: Target) -> Tensor:
-        """The tensor ``stage``: ``rows`` of inputs, each in parts of its channels or phases of its pixels."""
+        """The tensor ``stage``: ``rows`` of inputs, each in parts of its channels or phases of its pixels.
+
+        Where it is read through, the last phase has pixels that don't exist, which nobody reads.
+        """
         from sqc.schedules._tvm import te
 
         (ih, iw), (top, left) = self.window.input, self.window.before
@@ -213,6 +230,8 @@ class DepthwiseGroups:
                 source = (at // part * phases + s - left) * part + at % part
             else:
                 source = (at // part - left) * self.channels + s * part + at % part
+            if self.reads_through(tile, target):
+                return x(b, i, 0, source)
             inside = [at >= edges[0] * part, at < edges[1] * part]
             if top:
                 inside.append(i >= top)
@@ -255,6 +274,8 @@ class DepthwiseGroups:
         if stage:
             pixel_bytes = self.channels if self.phases(target) > 1 else None
             schedule_stage(sch, task, stage, self.stage_lanes(tile, target), pixel_bytes)
+        if self.reads_through(tile, target):
+            sch.unroll(channel_tile)
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
         schedule_start(sch, sch.decompose_reduction(acc, kx), 3)

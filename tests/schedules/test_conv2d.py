@@ -134,6 +134,43 @@ def test_depthwise_group_by_group(x: tuple[int, ...], kernel: int, stride: int, 
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("x", "kernel", "strides", "dilation"),
+    [
+        ((1, 5, 17, 16), 3, (2, 2), 1),  # four pixels a register, from two loads
+        ((2, 7, 9, 32), 3, (2, 2), 1),
+        ((1, 5, 17, 24), 3, (2, 2), 1),
+        ((1, 5, 17, 48), 3, (2, 2), 1),
+        ((1, 5, 9, 96), 3, (2, 2), 1),
+        ((1, 3, 17, 144), 3, (1, 2), 1),
+        ((1, 7, 11, 96), 5, (2, 2), 1),
+        ((1, 5, 25, 16), 3, (2, 3), 1),
+        ((1, 6, 12, 32), 3, (1, 2), 2),
+    ],
+)
+def test_depthwise_pixels_are_sorted_while_they_are_read(
+    target: str, x: tuple[int, ...], kernel: int, strides: tuple[int, int], dilation: int
+) -> None:
+    """Strides between joined pixels: all of them exist, so none is copied."""
+    case, channels = Case(), x[3]
+    acc = case.emit(
+        "qconv2d",
+        case.u8(*x),
+        case.s8(channels, 1, kernel, kernel),
+        case.bias(channels),
+        strides=strides,
+        dilations=(1, dilation),
+        groups=channels,
+        layout="NHWC",
+    )
+    case.requantize(acc, 9000 * kernel)
+    kernel = check(case, target)
+    if target == "avx512vnni-emulated":
+        assert isinstance(kernel.problem, DepthwiseGroups)
+        assert "stage" not in str(kernel.scheduled)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_depthwise_sums_that_may_be_large(target: str) -> None:
     """Weights or multipliers that nobody knows leave sums to the kernel that clamps before it rounds."""
     case = Case()
