@@ -7,7 +7,6 @@ ports that they leave. :func:`overlap_epilogues` is a step of lowering, so kerne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,11 @@ from sqc.schedules._tvm import Load, collect, loop_over, mutate, rewrite_nodes, 
 LEAST_TILES = 3
 """The first tile's products, and the last one's epilogue, have nothing to overlap with."""
 
-STEPS_BETWEEN = 2
-"""The least steps of products between two pieces of an epilogue; LLVM would unroll fewer, and move weights."""
+STEPS_BETWEEN = 4
+"""The least steps of products between results; LLVM would unroll fewer, and move what they read out of the loop."""
+
+MOST_STEPS = 96
+"""Behind more an epilogue hardly shows; and where weights come from far away, products that are cut up are slower."""
 
 
 def overlap_epilogues(body: Any) -> Any:
@@ -34,7 +36,7 @@ def overlap_epilogues(body: Any) -> Any:
 def _tiles(loop: Any) -> _Tiles | None:
     """The parts of a loop over tiles: stores that start sums, a loop over products, and stores of results.
 
-    None for any other loop, or one that is too short.
+    None for any other loop, and where nothing is gained.
     """
     if not isinstance(loop.body, tirx.stmt.SeqStmt) or not isinstance(loop.extent, tirx.IntImm):
         return None
@@ -48,10 +50,10 @@ def _tiles(loop: Any) -> _Tiles | None:
     sums = start[0].buffer
     if not all(part.buffer.same_as(sums) for part in start) or any(part.buffer.same_as(sums) for part in results):
         return None
-    steps = math.prod(int(inner.extent) for inner in (products, *collect(products.body, tirx.stmt.For)))
-    if steps < STEPS_BETWEEN * (len(results) + 1):
+    if collect(products.body, tirx.stmt.For) or int(products.extent) > MOST_STEPS:
         return None
-    return _Tiles(loop, start, products, results, sums)
+    segments = min(len(results), int(products.extent) // STEPS_BETWEEN)
+    return _Tiles(loop, start, products, results, sums, segments) if segments > 1 else None
 
 
 @dataclass(frozen=True)
@@ -63,30 +65,29 @@ class _Tiles:
     products: Any
     results: Sequence[Any]
     sums: Any
+    segments: int
+    """Into how many parts products are cut, with a share of the results behind each."""
 
     def overlapped(self) -> Any:
         """The loop without its first round; its products come before, its last results after."""
-        loop, steps = self.loop, int(self.products.extent)
+        loop, products = self.loop, self.products
         held = tirx.decl_buffer(self.sums.shape, self.sums.dtype, f"{self.sums.name}_held", scope="local")
         hold = [tirx.BufferStore(held, tirx.BufferLoad(self.sums, part.indices), part.indices) for part in self.start]
         results = [_reading(part, self.sums, held) for part in self.results]
         before = [substitute(part, {loop.loop_var: loop.loop_var - 1}) for part in results]
         round: list[Any] = [*self.start]
-        done = 0
-        for piece, store in enumerate(before, 1):
-            until = steps * piece // (len(before) + 1)
-            round += [*self._steps(done, until), store]
-            done = until
-        round += [*self._steps(done, steps), *hold]
-        first = [substitute(part, {loop.loop_var: loop.min}) for part in (*self.start, self.products, *hold)]
+        for segment in range(self.segments):
+            (start, end), share = (
+                (count * segment // self.segments, count * (segment + 1) // self.segments)
+                for count in (int(products.extent), len(before))
+            )
+            part = loop_over(products, products.min + start, end - start, products.body)
+            round += [part, *before[slice(*share)]]
+        round += hold
+        first = [substitute(part, {loop.loop_var: loop.min}) for part in (*self.start, products, *hold)]
         last = [substitute(part, {loop.loop_var: loop.min + loop.extent - 1}) for part in results]
         others = loop_over(loop, loop.min + 1, loop.extent - 1, tirx.stmt.SeqStmt(round))
         return tirx.stmt.SeqStmt([tirx.AllocBuffer(held), *first, others, *last])
-
-    def _steps(self, start: int, end: int) -> list[Any]:
-        """The loop over some of the products, if any."""
-        products = self.products
-        return [loop_over(products, products.min + start, end - start, products.body)] if start < end else []
 
 
 def _reading(part: Any, sums: Any, held: Any) -> Any:
