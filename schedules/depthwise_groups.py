@@ -308,7 +308,7 @@ class DepthwiseGroups:
             sch.reverse_compute_at(consumer, tiles[1], preserve_unit_loops=True)
         # Where some results don't exist, they go through memory, so that tests stay out of the arithmetic.
         sch.reverse_compute_at(out, tiles[1] if exact else tiles[0], preserve_unit_loops=True)
-        for buffer in {acc, products, total, level}:
+        for buffer in (acc, *([products] if quads else []), total, level):
             sch.set_scope(buffer, 0, "local")
         *_, i, j, c = sch.get_loops(total)
         vector, lanes = sch.split(c, [None, format.lanes])
