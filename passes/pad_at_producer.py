@@ -48,18 +48,16 @@ def _reads_in_place(op: Op) -> bool:
     """Whether kernels leave inputs where they are, if they come padded: they multiply quads of channels, or columns.
 
     Columns of depthwise convolutions are filled up to quads and read for all rows of results that see one column, and
-    for as many pixels as fill 64 bytes. Of five rows of taps the last goes across, for two pixels at a time, unless
-    strides part joined pixels.
+    for as many pixels as fill 64 bytes.
     """
-    outputs, depth, *kernel = op.operands[1].type.shape
+    outputs, depth, taps = op.operands[1].type.shape[:3]
     groups = op.integer("groups")
     if groups == 1 or depth > 1:
         return depth % 4 == 0
     _, height, width, _ = op.result.type.shape
-    down, right = op.integers("strides")
-    across = kernel[0] % 4 == 1 and 4 < kernel[1] <= 8 and (right == 1 or outputs % 64 == 0)
-    exact = width % 2 == 0 if across else height % (-kernel[0] % 4 // down + 1) == 0
-    return exact and width * outputs % 64 == 0
+    if op.integers("strides") != (1, 1):
+        return outputs % 64 == 0
+    return height % (-taps % 4 + 1) == 0 and width * outputs % 64 == 0
 
 
 def _has_kernel(graph: Graph, value: Value) -> bool:

@@ -41,7 +41,6 @@ __all__ = [
     "fma",
     "function",
     "jit",
-    "loop_over",
     "loops_from_zero",
     "mutate",
     "prefetch",
@@ -88,9 +87,6 @@ SHARED_PANEL_BYTES = "sqc.shared_panel_bytes"
 
 TASK_BLOCKS = "sqc.task_blocks"
 """The attribute of a function that tells how many tasks in a row have different rows and the same channels."""
-
-OVERLAPS = "sqc.overlaps"
-"""The attribute of a function whose epilogues are computed among products."""
 
 ANNOUNCE_LOOP = "sqc_announce_loop"
 """A function of the host that gets the iterations of every parallel loop before it starts, which TVM doesn't tell."""
@@ -180,13 +176,6 @@ def changed_loop(loop: Any, body: Any) -> Any:
     """A loop with another body."""
     parts = loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding
     return tirx.stmt.For(*parts, loop.annotations, loop.step)
-
-
-def loop_over(loop: Any, start: Expr, extent: Expr, body: Any) -> Any:
-    """A loop of its own over part of a loop's range, with another body."""
-    variable = tirx.Var(loop.loop_var.name, loop.loop_var.ty)
-    body = substitute(body, {loop.loop_var: variable})
-    return tirx.stmt.For(variable, start, extent, loop.kind, body, loop.thread_binding, loop.annotations, loop.step)
 
 
 def hide_reads(func: Function, block: str, parameter: str) -> Function:
@@ -434,17 +423,8 @@ def _prefetch_panels(func: Function, _module: Any, _context: Any) -> Function:
 def _align_stack(func: Function, _module: Any, _context: Any) -> Function:
     from sqc.schedules.intrinsics.stack import align_stack
 
-    # Kernels that ask for weights spill next to nothing, and need all registers for addresses; unless they hold sums.
-    attributes = set(func.attrs.keys())
-    spills = OVERLAPS in attributes or not {PANEL_BYTES, STREAM_BYTES} & attributes
-    return func.with_body(align_stack(func.body, frames=spills))
-
-
-@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
-def _overlap_epilogues(func: Function, _module: Any, _context: Any) -> Function:
-    from sqc.schedules.intrinsics.overlap import overlap_epilogues
-
-    return func.with_body(overlap_epilogues(func.body)) if func.attrs.get(OVERLAPS) else func
+    # Kernels that ask for weights spill next to nothing, and need all registers for addresses.
+    return func.with_body(align_stack(func.body, frames=not {PANEL_BYTES, STREAM_BYTES} & set(func.attrs.keys())))
 
 
 def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]:
@@ -474,8 +454,6 @@ def _passes(target: Any, *, vbmi: bool, wide: bool, announce: bool) -> list[Any]
         *([_pack_saturating] if wide else []),
         _shuffle_table_reads(vbmi),
         _prefetch_panels,
-        _overlap_epilogues,
-        plain.ConvertSSA(),
         _align_stack,
         *([_announce_loops] if announce else []),
         plain.CommonSubexprElim(),

@@ -18,7 +18,7 @@ from sqc.ops.interpolate import interpolation_reach
 from sqc.ops.quantization import LIMITS
 from sqc.ops.recurrent import hidden_multiplier
 from sqc.schedules.kernel import Kernel
-from sqc.schedules.levels import level_limits, reciprocal_parts
+from sqc.schedules.levels import divisor, level_limits
 from sqc.schedules.magnitudes import is_moderate, largest
 from sqc.schedules.target import Target
 from sqc.schedules.views import Shape
@@ -209,18 +209,18 @@ def _activation_count(op: Op) -> int:
     return _ACTIVATIONS.get(op.kind, len(op.operands))
 
 
-def _quantizing(scale: float, low: int, high: int) -> list[float]:
-    """The two factors that give levels, and what the least and the largest level, less the zero point, stand for; or
-    the scale alone, to divide by."""
-    parts = reciprocal_parts(scale, low, high)
-    return [*parts, low * scale, high * scale] if parts else [scale]
+def _clamped_divisor(scale: float, low: int, high: int) -> list[float]:
+    """The numbers of :func:`divisor`; behind a reciprocal what the least and the largest level, less the zero point,
+    stand for."""
+    numbers = divisor(scale)
+    return [*numbers, low * scale, high * scale] if len(numbers) > 1 else numbers
 
 
 def _run_time_numbers(op: Op) -> tuple[list[int], list[float]]:
     if op.kind == "quantize":
         z = op.integer("zero_point")
         low, high = LIMITS[op.string("dtype")]
-        return [z, low - z, high - z], _quantizing(op.number("scale"), low - z, high - z)
+        return [z, low - z, high - z], _clamped_divisor(op.number("scale"), low - z, high - z)
     if op.kind == "dequantize" and len(op.operands) == 1:
         quantization = op.operands[0].type.quantization
         assert quantization is not None

@@ -128,8 +128,7 @@ class Convolution:
         sch = Schedule(start_sums(func, "acc", "bias"))
         scope = stage_scope(self.stage_bytes(tile.block, target)) if staged else None
         lanes = self.epilogue.lanes(tile.columns, target)
-        by_parts, overlap = columns * kh * kw * depth > self.input_bytes, self.epilogue.overlaps(target)
-        return schedule_tiles(sch, tile, product, scope, lanes, by_parts=by_parts, overlap=overlap)
+        return schedule_tiles(sch, tile, product, scope, lanes, by_parts=columns * kh * kw * depth > self.input_bytes)
 
     @property
     def input_bytes(self) -> int:

@@ -3,16 +3,13 @@
 Four rows of as many channels as a register has bytes become four vectors for dot products by eight unpacks, where
 :mod:`sqc.schedules.depthwise` interleaves each vector by itself. Sums then stand in another order than channels do, and
 so do weights, biases and multipliers; the packs at the end put their results in order by the way.
-
-Taps are multiplied four at a time: columns of them, filled up with zeros, where those do not serve another row of
-outputs. Of kernels with five rows the last one goes across instead: 5x5 taps take 7 dot products, not 10.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,9 +31,6 @@ WEIGHT_BYTES = 32_768
 
 ROW_BYTES = 32_768
 """The most that results of a row, of one group, take before it is known which of them exist."""
-
-UNROLLED_PRODUCTS = 256
-"""So many dot products are written out for all groups of channels, if each reads inputs in another way."""
 
 LEAST_FILLED = 0.57
 """The share of groups that has to be filled with channels; below, each vector by itself is quicker."""
@@ -60,36 +54,33 @@ class DepthwiseGroups:
         from sqc.schedules._tvm import Schedule, function, hide_reads, start_sums, te
         from sqc.schedules.intrinsics.frames import interleaved_channel, interleaved_position
         from sqc.schedules.microkernel import stage_scope
-        from sqc.schedules.read_through import read_through
 
         format, window = column(target), self.window
         tile = tile or self.tiles(target)[0]
         group, joined = group_channels(target), self.joined(target)
-        (kh, kw), (sy, sx), (dy, dx), (oh, ow) = window.kernel, window.strides, window.dilations, window.output
+        kw, (sy, sx), (dy, dx), (oh, ow) = window.kernel[1], window.strides, window.dilations, window.output
         height, width = round_up(oh, tile.block), round_up(ow // joined, tile.rows)
-        columns, quads = self.columns(target), self.quads(target)
-        together, taps = shared_rows(columns, format), column_taps(columns, format)
+        together, taps = shared_rows(window, format), column_taps(window, format)
         channels = round_up(joined * self.channels, group)
         part, part_sums = self.channels // tile.parts, channels // tile.parts
         (ih, iw), phases = window.input, self.phases(target)
         x = te.placeholder((self.batch, ih, 1, iw * self.channels), "uint8", name="x")
         filled = round_up(taps, format.depth)
         w = te.placeholder((channels // group, together, kw, group, filled), "int8", name="w")
-        last = te.placeholder((channels // group, len(quads), group, format.depth), "int8", name="last")
         bias = te.placeholder((channels,), "int32", name="bias")
         names = ("multipliers", "offsets")[: self._factors]
         factors = [te.placeholder((channels,), "float32", name=name) for name in names]
         parameters = te.placeholder((2 + self.epilogue.parameter_count,), "int32", name="parameters")
         domain = (self.batch, oh, ow // joined, joined * self.channels)
         inputs = self.epilogue.inputs(domain, target)
-        source, staged, through = x, self.stages(tile, target), self.reads_through(tile, target)
-        if staged or through:
+        source, staged = x, self.stages(tile, target)
+        if staged:
             source = self._staged(x, parameters(0), window.span(height, 0), tile, target)
 
         def activation(b: Expr, i: Expr, j: Expr, p: Expr, kx: Expr) -> Expr:
             in_group = interleaved_channel(p % group, format.lanes)
-            if source is x:
-                return x(b, i, 0, (j * joined * sx + kx * dx) * self.channels + p // group * group + in_group)
+            if not staged:
+                return source(b, i, 0, (j * joined * sx + kx * dx) * self.channels + p // group * group + in_group)
             channel = p % part_sums // group * group + in_group
             if joined == 1:
                 return source(b, i, p // part_sums, (j * sx + kx * dx) * part + channel)
@@ -112,21 +103,8 @@ class DepthwiseGroups:
             ),
             name="acc",
         )
-        sums = acc
-        if quads:
-            quad, t = te.reduce_axis((0, len(quads)), "quad"), te.reduce_axis((0, format.depth), "t")
-            sums = te.compute(
-                acc.shape,
-                lambda b, i, j, p: te.sum(
-                    activation(b, i * sy + (kh - 1) * dy, j, p, quads.start + quad * quads.step + t).astype("int32")
-                    * last(p // group + offset(j), quad, p % group, t).astype("int32")
-                    + acc(b, i, j, p),
-                    [quad, t],
-                ),
-                name="sums",
-            )
         total = te.compute(
-            acc.shape, lambda b, i, j, p: inputs.first_total(sums(b, i, j, p), [f(p) for f in factors]), name="total"
+            acc.shape, lambda b, i, j, p: inputs.first_total(acc(b, i, j, p), [f(p) for f in factors]), name="total"
         )
         level = te.compute(
             acc.shape,
@@ -139,31 +117,12 @@ class DepthwiseGroups:
         )
 
         out = te.compute(domain, lambda *index: inputs.after_first(level(*index), index, parameters, 2), name="out")
-        weights = [w, last] if quads else [w]
-        constants = inputs.constants[self._factors :]
-        func = function([x, *inputs.operands, *weights, bias, *factors, *constants, parameters, out])
+        func = function([x, *inputs.operands, w, bias, *factors, *inputs.constants[self._factors :], parameters, out])
         func = start_sums(func, "acc", "bias")
-        for block in ("acc", "sums") if hidden else ():
-            func = hide_reads(func, block, "parameters")
-        sch = Schedule(func)
+        sch = Schedule(hide_reads(func, "acc", "parameters") if hidden else func)
         size = window.span(tile.block, 0) * phases * self.stage_row(tile, target)
         self._schedule(sch, tile, target, stage_scope(size) if staged else None)
-        return read_through(sch.mod["main"], "stage", self.stage_lanes(tile, target)) if through else sch.mod["main"]
-
-    def quads(self, target: Target) -> range:
-        """The first of each four taps that are multiplied across the last row; none where columns hold all rows.
-
-        The second four may overlap the first, and have zeros for their taps.
-        """
-        (kh, kw), depth = self.window.kernel, column(target).depth
-        if kh % depth != 1 or not depth < kw <= 2 * depth or self.phases(target) > 1:
-            return range(0)
-        return range(0, kw - depth + 1, kw - depth)
-
-    def columns(self, target: Target) -> Window:
-        """The window of the taps that columns hold."""
-        kh, kw = self.window.kernel
-        return replace(self.window, kernel=(kh - 1, kw)) if self.quads(target) else self.window
+        return sch.mod["main"]
 
     def joined(self, target: Target) -> int:
         """How many neighbouring pixels are computed as one, of as many times the channels."""
@@ -175,15 +134,7 @@ class DepthwiseGroups:
 
     def stages(self, tile: Tile, target: Target) -> bool:
         """Whether inputs are copied first: sorted, padded, or followed by what the last group sees beyond the end."""
-        needed = self.phases(target) > 1 or self.window.pads or not self.is_exact(tile, target)
-        return needed and not self.reads_through(tile, target)
-
-    def reads_through(self, tile: Tile, target: Target) -> bool:
-        """Whether pixels are sorted while they are read: all exist, and code for each group of channels is short."""
-        groups = self.joined(target) * self.channels // group_channels(target)
-        products = groups * self.weight_vectors(target) * tile.rows
-        sorts = self.phases(target) > 1 and not self.window.pads and self.is_exact(tile, target)
-        return sorts and products <= UNROLLED_PRODUCTS
+        return self.phases(target) > 1 or self.window.pads or not self.is_exact(tile, target)
 
     def is_exact(self, tile: Tile, target: Target) -> bool:
         """Whether no tile goes beyond the last row, pixel or channel."""
@@ -198,38 +149,35 @@ class DepthwiseGroups:
         other out of the first cache. And where LLVM, for one group, would move sums into the tests of whether their
         results exist, after all the interleaving, for which registers don't suffice.
         """
-        together, weights = shared_rows(self.columns(target), column(target)), self.weight_vectors(target)
+        together, weights = shared_rows(self.window, column(target)), self.weight_vectors(target)
         group, exact = group_channels(target), self.is_exact(tile, target)
         groups = -(-self.joined(target) * self.channels // (group * tile.parts))
-        if self.reads_through(tile, target):
-            return groups > 1
         if not exact and together * round_up(self.window.output[1], tile.rows) * group > ROW_BYTES:
             return False
         if weights + 4 * self._factors + 4 * together * tile.rows + SCRATCH <= target.registers:
             return True
         if groups == 1:
-            return not exact and weights + SCRATCH > target.registers
+            return not exact and weights >= 2 * target.registers
         return groups * weights * target.vector_bytes > WEIGHT_BYTES
 
     def weight_vectors(self, target: Target) -> int:
         """Into how many registers the weights of a group would go."""
-        columns, format = self.columns(target), column(target)
-        dots = -(-column_taps(columns, format) // format.depth)
-        return 4 * (shared_rows(columns, format) * columns.kernel[1] * dots + len(self.quads(target)))
+        window, format = self.window, column(target)
+        taps = round_up(column_taps(window, format), format.depth)
+        return 4 * shared_rows(window, format) * window.kernel[1] * taps // format.depth
 
     def stage_row(self, tile: Tile, target: Target) -> int:
         """The bytes of a staged row, of all pixels that its outputs see: a part of their channels side by side."""
         group, joined = group_channels(target), self.joined(target)
         width = round_up(self.window.output[1] // joined, tile.rows)
         if joined == 1:
-            beyond = -self.channels % group
-            return round_up(self.window.span(width, 1) * (self.channels // tile.parts) + beyond, min(group, 32))
+            return self.window.span(width, 1) * (self.channels // tile.parts) + -self.channels % group
         beyond = (self.window.kernel[1] - 1) * self.window.dilations[1] // self.phases(target)
         return (width * joined + beyond) * self.channels
 
     def stage_lanes(self, tile: Tile, target: Target) -> int:
         """How many bytes of a staged row are copied at once: none of them beside others that are padding."""
-        if tile.parts == 1 and self.phases(target) == 1:
+        if self.joined(target) > 1 and self.phases(target) == 1:
             edges = (self.window.before[1], self.window.input[1])
             return math.gcd(group_channels(target), *(edge * self.channels for edge in edges))
         return math.gcd(group_channels(target), self.channels // tile.parts)
@@ -243,11 +191,7 @@ class DepthwiseGroups:
         factors = [np.broadcast_to(array, (self.channels,)) for array in epilogue[: self._factors]]
         w, *numbers = (np.concatenate([array] * self.joined(target)) for array in (w, bias, *factors))
         ordered = [interleaved(array, target) for array in numbers]
-        columns, quads = self.columns(target), self.quads(target)
-        weights = [pack_groups(w[:, : columns.kernel[0]], columns, target)]
-        if quads:
-            weights.append(pack_quads(w[:, -1], quads, target))
-        return [*weights, *ordered, *epilogue[self._factors :]]
+        return [pack_groups(w, self.window, target), *ordered, *epilogue[self._factors :]]
 
     @property
     def _factors(self) -> int:
@@ -256,10 +200,7 @@ class DepthwiseGroups:
         return 2 if isinstance(first, Requantize) and first.affine else 1
 
     def _staged(self, x: Tensor, zero: Expr, rows: int, tile: Tile, target: Target) -> Tensor:
-        """The tensor ``stage``: ``rows`` of inputs, each in parts of its channels or phases of its pixels.
-
-        Where it is read through, the last phase has pixels that don't exist, which nobody reads.
-        """
+        """The tensor ``stage``: ``rows`` of inputs, each in parts of its channels or phases of its pixels."""
         from sqc.schedules._tvm import te
 
         (ih, iw), (top, left) = self.window.input, self.window.before
@@ -272,8 +213,6 @@ class DepthwiseGroups:
                 source = (at // part * phases + s - left) * part + at % part
             else:
                 source = (at // part - left) * self.channels + s * part + at % part
-            if self.reads_through(tile, target):
-                return x(b, i, 0, source)
             inside = [at >= edges[0] * part, at < edges[1] * part]
             if top:
                 inside.append(i >= top)
@@ -285,30 +224,26 @@ class DepthwiseGroups:
         return te.compute((self.batch, rows, count, self.stage_row(tile, target)), element, name="stage")
 
     def _schedule(self, sch: Schedule, tile: Tile, target: Target, stage: str | None) -> None:
-        from sqc.schedules._tvm import start_from_terms
         from sqc.schedules.intrinsics.group_pack import register_pack
-        from sqc.schedules.microkernel import schedule_stage
+        from sqc.schedules.microkernel import schedule_stage, schedule_start
 
-        format, columns, group = column(target), self.columns(target), group_channels(target)
-        together, quads = shared_rows(columns, format), self.quads(target)
+        format, window, group = column(target), self.window, group_channels(target)
         acc, total, level, out = (sch.get_sblock(name) for name in ("acc", "total", "level", "out"))
-        products = sch.get_sblock("sums") if quads else acc
-        b, y, x, p, taps, depth = sch.get_loops(products)
+        b, y, x, p, kx, ky = sch.get_loops(acc)
+        together = shared_rows(window, format)
         block, row, neighbour = sch.split(y, [None, tile.block // together, together])
         column_tile, pixel = sch.split(x, [None, tile.rows])
         part, channel_tile, lane = sch.split(p, [tile.parts, None, group])
         exact, tiles = self.is_exact(tile, target), [column_tile, channel_tile]
         if self.by_groups(tile, target):
             tiles.reverse()
-        sch.reorder(b, block, part, row, *tiles, neighbour, pixel, lane, taps, depth)
+        sch.reorder(b, block, part, row, *tiles, kx, neighbour, pixel, lane, ky)
         task = sch.fuse(b, block, part)
-        if quads:
-            sch.compute_at(acc, tiles[1], preserve_unit_loops=True)
         for consumer in (total, level):
             sch.reverse_compute_at(consumer, tiles[1], preserve_unit_loops=True)
         # Where some results don't exist, they go through memory, so that tests stay out of the arithmetic.
         sch.reverse_compute_at(out, tiles[1] if exact else tiles[0], preserve_unit_loops=True)
-        for buffer in (acc, *([products] if quads else []), total, level):
+        for buffer in (acc, total, level):
             sch.set_scope(buffer, 0, "local")
         *_, i, j, c = sch.get_loops(total)
         vector, lanes = sch.split(c, [None, format.lanes])
@@ -320,35 +255,18 @@ class DepthwiseGroups:
         if stage:
             pixel_bytes = self.channels if self.phases(target) > 1 else None
             schedule_stage(sch, task, stage, self.stage_lanes(tile, target), pixel_bytes)
-        if self.reads_through(tile, target):
-            sch.unroll(channel_tile)
         if sch.get(task).extent.value > 1:
             sch.parallel(task)
-        scope, (dy, dx) = stage or "global", columns.dilations
-        schedule_products(sch, acc, format.register_group(column_taps(columns, format), dy, scope))
-        if quads:
-            start_from_terms(sch, "sums")
-            step = dx * (self.channels // tile.parts if stage else self.channels)
-            intrinsic = format.register_group(format.depth, step, scope, across=True)
-            schedule_products(sch, sch.get_sblock("sums"), intrinsic)
+        schedule_start(sch, sch.decompose_reduction(acc, kx), 3)
+        for loop in (kx, neighbour, pixel):
+            sch.unroll(loop)
+        sch.tensorize(lane, format.register_group(column_taps(window, format), window.dilations[0], stage or "global"))
         *_, i, j, c = sch.get_loops(level)
         for loop in (i, j):
             sch.unroll(loop)
         first = self.epilogue.steps[0]
         assert isinstance(first, Requantize)
         sch.tensorize(c, register_pack(first.dtype, format.lanes, saturating=not target.emulated))
-
-
-def schedule_products(sch: Schedule, block: Any, intrinsic: str) -> None:
-    """Let an intrinsic compute a block, whose innermost loops are over rows, pixels, lanes, taps and their depth."""
-    from sqc.schedules.microkernel import schedule_start
-
-    *_, row, pixel, lane, taps, depth = sch.get_loops(block)
-    sch.reorder(taps, row, pixel, lane, depth)
-    schedule_start(sch, sch.decompose_reduction(block, taps), 3)
-    for loop in (taps, row, pixel):
-        sch.unroll(loop)
-    sch.tensorize(lane, intrinsic)
 
 
 def group_channels(target: Target) -> int:
@@ -379,18 +297,6 @@ def interleaved(array: np.ndarray, target: Target) -> np.ndarray:
     # [groups][lane of 128 bits][vector][four channels]
     split = full.reshape(-1, lanes // 4, 4, 4, *array.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(full.shape)
-
-
-def pack_quads(w: np.ndarray, quads: range, target: Target) -> np.ndarray:
-    """Weights ``[C, kw]`` of a row of taps as ``[C/group][quads][vector][lanes][4]``, filled up with zeros."""
-    lanes, depth, group = column(target).lanes, column(target).depth, group_channels(target)
-    full = np.zeros((len(w), len(quads), depth), np.int8)
-    done = 0
-    for number, first in enumerate(quads):
-        full[:, number, done - first :] = w[:, done : first + depth]
-        done = first + depth
-    split = interleaved(full, target).reshape(-1, 4, lanes, len(quads), depth).transpose(0, 3, 1, 2, 4)
-    return np.ascontiguousarray(split).reshape(-1, len(quads), group, depth)
 
 
 def pack_groups(w: np.ndarray, window: Window, target: Target) -> np.ndarray:

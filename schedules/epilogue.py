@@ -140,11 +140,6 @@ class Epilogue:
             return LANES
         return max(LANES, math.gcd(64, columns, self.shape[-1]))
 
-    def overlaps(self, target: Target) -> bool:
-        """Whether it pays to compute the steps among the products of the next tile: of several terms, on Zen 5."""
-        several = any(isinstance(step, Requantize) and len(step.terms) > 1 for step in self.steps)
-        return several and target.core == "zen5"
-
     @property
     def parameter_count(self) -> int:
         """How many integers the steps take from the kernel's array of parameters."""

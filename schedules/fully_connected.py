@@ -79,8 +79,7 @@ class MatrixProduct:
         sch = Schedule(start_sums(func, "acc", "bias"))
         scope = stage_scope(tile.block * depth * np.dtype(product.element).itemsize) if staged else None
         lanes = self.epilogue.lanes(tile.columns, target)
-        by_parts, overlap = self.columns > self.rows, self.epilogue.overlaps(target)
-        return schedule_tiles(sch, tile, product, scope, lanes, by_parts=by_parts, overlap=overlap)
+        return schedule_tiles(sch, tile, product, scope, lanes, by_parts=self.columns > self.rows)
 
     def pack(self, w: np.ndarray, target: Target) -> list[np.ndarray]:
         """Weights ``[columns, depth]`` as the kernel reads them."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqc.schedules._tvm import Schedule, fence, fma, function, loops_from_zero, rounded, te, tirx
+from sqc.schedules._tvm import Schedule, fence, function, loops_from_zero, rounded, te, tirx
 from sqc.schedules.axes import ELEMENTWISE, PARALLEL_CYCLES, POOLS, REDUCTIONS, boundaries, cycles, has_loops
 from sqc.schedules.chain import Chain, Numbers, Step
 from sqc.schedules.epilogue import rescaled, saturated, weighted_sum
@@ -22,6 +22,7 @@ from sqc.schedules.functions import (
     constant,
     evaluate_binary,
     evaluate_unary,
+    quotient,
 )
 from sqc.schedules.recurrent import FORMULAS as CELL_FORMULAS
 from sqc.schedules.target import Target
@@ -62,12 +63,11 @@ def _quantize(step: Step, sources: Sequence[View], numbers: Numbers) -> View:
     (x,) = sources
     if not step["reciprocal"]:
         return View(x.shape, step.dtype, lambda i: _rounded(x.read(i) / numbers.scale(0), numbers, step.dtype))
-    first, second, low, high = map(numbers.scale, range(4))
+    scale, reciprocal, low, high = map(numbers.scale, range(4))
 
     def read(index: Index) -> Expr:
         # Between what the least and the largest level stand for there are no infinities, and no level beyond.
-        clamped = te.min(te.max(x.read(index), low), high)
-        level = bind(clamped, lambda t: fma(t, first, fence(t * second)))
+        level = quotient(te.min(te.max(x.read(index), low), high), scale, reciprocal)
         return (rounded(level) + numbers.integer(0)).astype(step.dtype)
 
     return View(x.shape, step.dtype, read)

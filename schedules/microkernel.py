@@ -90,7 +90,6 @@ def schedule_tiles(
     prepare: Callable[[Schedule, Any], None] | None = None,
     *,
     by_parts: bool = False,
-    overlap: bool = False,
 ) -> Function:
     """Schedule the blocks ``acc`` and ``out``, of ``lanes`` (and ``stage``, in the scope given, or None without it).
 
@@ -99,9 +98,8 @@ def schedule_tiles(
     spatial axes with any smaller extents, its rows among the last ``axes``, and is computed by ``lanes``. ``stage``
     gives ``acc`` its activations, ``[..., channels]``. ``prepare`` schedules what else is computed once a task, whose
     loop it gets. ``by_parts``: tasks go through all blocks with one part of the channels before they take the next.
-    ``overlap``: ``out`` is computed among the products of the next tile.
     """
-    from sqc.schedules._tvm import OVERLAPS, PANEL_BYTES, SHARED_PANEL_BYTES, STREAM_BYTES, TASK_BLOCKS
+    from sqc.schedules._tvm import PANEL_BYTES, SHARED_PANEL_BYTES, STREAM_BYTES, TASK_BLOCKS
 
     acc, out = sch.get_sblock("acc"), sch.get_sblock("out")
     loops = sch.get_loops(acc)
@@ -135,8 +133,6 @@ def schedule_tiles(
     func = sch.mod["main"]
     if blocks > 1:
         func = func.with_attr(TASK_BLOCKS, blocks)
-    if overlap:
-        func = func.with_attr(OVERLAPS, 1)
     panel = steps * tile.columns * dot.weight_bytes
     if tile.block == tile.rows:
         func = func.with_attr(STREAM_BYTES, STREAM_AHEAD)

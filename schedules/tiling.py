@@ -432,18 +432,17 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
     window, format, joined = problem.window, column(target), problem.joined(target)
     oh, width = window.output[0], window.output[1] // joined
     group, channels = group_channels(target), joined * problem.channels
-    columns, quads = problem.columns(target), problem.quads(target)
-    together, dots = shared_rows(columns, format), -(-column_taps(columns, format) // format.depth)
+    together, dots = shared_rows(window, format), -(-column_taps(window, format) // format.depth)
     groups = -(-channels // group)
     activations = problem.batch * problem.channels * (math.prod(window.input) + math.prod(window.output))
     # Layers around make six channels of one, and are split by rows unless weights outweigh activations.
     by_rows = problem.batch * math.prod(window.output) >= problem.channels / 6
 
     def tile_cycles(pixels: int) -> float:
-        seen = window.span(pixels, 1) if joined == 1 else pixels * window.kernel[1]
-        unpacks = 8 * dots * seen + (8 * (seen - quads.start - 3) if quads else 0)
-        products = 4 * pixels * (dots * together * window.kernel[1] + len(quads))
-        return (unpacks + products + 17 * together * pixels) / 2 + 15
+        columns = window.span(pixels, 1) if joined == 1 else pixels * window.kernel[1]
+        unpacks = 8 * dots * columns
+        products = 4 * dots * together * pixels * window.kernel[1]
+        return (unpacks + products + 17 * together * pixels) / 2 + 5
 
     def cycles(tile: Tile) -> float:
         tiles = tile.block // together * -(-width // tile.rows) * -(-groups // tile.parts)
@@ -452,7 +451,7 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
             staged = window.span(tile.block, 0) * problem.phases(target) * problem.stage_row(tile, target)
         if staged > STACK_BYTES:
             return math.inf
-        per_byte = 0.01 if staged < FIRST_CACHE else 0.05
+        per_byte = 0.03 if staged < FIRST_CACHE else 0.08
         per_byte += 0.5 / problem.stage_lanes(tile, target)
         blocks, task = problem.batch * -(-oh // tile.block), tiles * tile_cycles(tile.rows) + staged * per_byte
         return spread(blocks, tile.parts, task, activations if by_rows else 0)
@@ -460,6 +459,6 @@ def depthwise_group_tiles(problem: DepthwiseGroups, target: Target) -> list[Tile
     # Parts consist of whole groups.
     parts = [n for n in range(1, 17) if n == 1 or (joined == 1 and channels % (n * group) == 0)]
     blocks = sorted({round_up(n, together) for n in (1, 2, 4, 7, 8, 14, 16, 28, oh) if n <= oh})
-    pixels = [n for n in ((1, 2, 3) if quads else (1, 2)) if n <= width and (n == 1 or n * together <= 4)]
+    pixels = [n for n in (1, 2) if n <= width and (n == 1 or n * together <= 4)]
     tiles = [Tile(count, 4, block, part) for block in blocks for part in parts for count in pixels]
     return sorted(tiles, key=cycles)

@@ -83,14 +83,9 @@ class Column:
         """Register the intrinsic for ``height`` rows, ``step`` apart, in ``scope``; returns its name."""
         return str(_family(self.name).register_column(height, step, scope, self.lanes))
 
-    def register_group(self, count: int, step: int, scope: str, *, across: bool = False) -> str:
-        """Register the intrinsic for four times as many channels, where bytes are multiplied as they are.
-
-        Its ``count`` taps lie in every ``step``-th row, or ``across`` a row, every ``step`` elements.
-        """
-        from sqc.schedules.intrinsics.frames import Taps
-
-        return str(_family(self.name).register_columns(Taps(count, step, across), scope, self.lanes))
+    def register_group(self, height: int, step: int, scope: str) -> str:
+        """Register the intrinsic for four times as many channels, where bytes are multiplied as they are."""
+        return str(_family(self.name).register_columns(height, step, scope, self.lanes))
 
 
 def column(target: Target) -> Column:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from sqc.schedules._tvm import Expr, Function, T, region, register_intrinsic
+from sqc.schedules._tvm import Expr, Function, T, register_intrinsic
 
 
 def register_dot(
@@ -145,43 +144,18 @@ def interleaved_position(channel: Expr, lanes: int) -> Expr:
     return channel % 16 // 4 * lanes + channel // 16 * 4 + channel % 4
 
 
-@dataclass(frozen=True)
-class Taps:
-    """Where an intrinsic finds taps, each of neighbouring channels, in the buffer that it gets.
+def register_columns(
+    name: str, height: int, step: int, scope: str, lanes: int, total: Callable[[Expr, Expr, Expr], Expr]
+) -> str:
+    """Register a column of a depthwise convolution over ``4 * lanes`` channels; returns its name.
 
-    Either in ``step``-th rows, the first axis of the buffer, or ``step`` elements apart in one row.
-    """
-
-    count: int
-    step: int
-    across: bool
-
-    def buffer(self, handle: Expr, channels: int, scope: str) -> Expr:
-        """The buffer, of u8, whose rows may lie anywhere."""
-        reach = (self.count - 1) * self.step
-        if self.across:
-            return T.match_buffer(handle, (reach + channels,), "uint8", offset_factor=1, scope=scope)
-        strides = [T.int32(), T.int32(), 1]
-        return T.match_buffer(handle, (reach + 1, 1, channels), "uint8", offset_factor=1, strides=strides, scope=scope)
-
-    def index(self, tap: Expr, channel: Expr) -> list[Expr]:
-        """Where in the buffer a channel of a tap is."""
-        return [tap * self.step + channel] if self.across else [tap * self.step, 0, channel]
-
-    def __str__(self) -> str:
-        return f"{self.count}.{self.step}{'.across' if self.across else ''}"
-
-
-def register_columns(name: str, taps: Taps, scope: str, lanes: int, total: Callable[[Expr, Expr, Expr], Expr]) -> str:
-    """Register a column, or a row, of taps of a depthwise convolution over ``4 * lanes`` channels; returns its name.
-
-    Accumulators gain all taps of as many u8 channels in ``scope`` times s8 weights, whose memory holds
-    ``[4][taps/4][lanes][4]``, filled up with zeros. Sums and weights are in the order of
-    :func:`interleaved_channel`: four taps are interleaved by unpacking bytes and then pairs of them. ``total`` is that
+    Accumulators gain ``height`` vertical neighbours, ``step`` rows apart, of as many u8 channels in ``scope`` times s8
+    weights, whose memory holds ``[4][height/4][lanes][4]``, filled up with zeros. Sums and weights are in the order of
+    :func:`interleaved_channel`: four rows are interleaved by unpacking bytes and then pairs of them. ``total`` is that
     of :func:`register_dot` for four activations.
     """
-    group, count = 4 * lanes, taps.count
-    padded = -(-count // 4) * 4
+    group = 4 * lanes
+    span, padded = (height - 1) * step + 1, -(-height // 4) * 4
     channels, sums, weights = f"uint8x{group}", f"int32x{lanes}", f"int8x{group}"
 
     def unpacked(a: Expr, b: Expr, *, unit: int, high: bool) -> Expr:
@@ -190,38 +164,41 @@ def register_columns(name: str, taps: Taps, scope: str, lanes: int, total: Calla
         return T.Shuffle([a, b], [first + byte for at in firsts for first in (at, group + at) for byte in range(unit)])
 
     def product(vector: int, a: Expr, b: Expr, c: Expr, four: Expr) -> Expr:
-        """What a vector of sums becomes with four more taps."""
+        """What a vector of sums becomes with four more rows."""
         # In the place of those beyond the last comes the first: LLVM would make dearer shuffles for the last again.
         start = four * 4
-        seen = [start, *(T.Select(start + tap < count, start + tap, start) for tap in (1, 2, 3))]
-        read = [a.vload(taps.index(tap, 0), channels) for tap in seen]
-        first, second = (unpacked(*pair, unit=1, high=vector >= 2) for pair in (read[:2], read[2:]))
+        seen = [start, *(T.Select(start + row < height, start + row, start) for row in (1, 2, 3))]
+        rows = [a.vload([row * step, 0, 0], channels) for row in seen]
+        first, second = (unpacked(*pair, unit=1, high=vector >= 2) for pair in (rows[:2], rows[2:]))
         activations = unpacked(first, second, unit=2, high=vector % 2 == 1)
         return total(c.vload([vector * lanes], sums), activations, b.vload([vector * lanes, four * group], weights))
 
-    def activation(a: Expr, tap: Expr, position: Expr) -> Expr:
-        return a.vload(taps.index(tap, interleaved_channel(position, lanes)), "uint8")
-
     @T.prim_func(s_tir=True)
     def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = taps.buffer(a, group, scope)
-        B = T.match_buffer(b, (group, count), "int8", offset_factor=1, strides=[padded, 1])
+        A = T.match_buffer(
+            a, (span, 1, group), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+        )
+        B = T.match_buffer(b, (group, height), "int8", offset_factor=1, strides=[padded, 1])
         C = T.match_buffer(c, (group,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:group], region(A), B[0:group, 0:count])
+            T.reads(C[0:group], A[0:span, 0:1, 0:group], B[0:group, 0:height])
             T.writes(C[0:group])
-            for i, k in T.grid(group, count):
+            for i, k in T.grid(group, height):
                 with T.sblock("update"):
                     vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.Cast("int32", activation(A, vk, vi)) * T.Cast("int32", B[vi, vk])
+                    C[vi] = C[vi] + T.Cast("int32", A[vk * step, 0, interleaved_channel(vi, lanes)]) * T.Cast(
+                        "int32", B[vi, vk]
+                    )
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = taps.buffer(a, group, scope)
-        B = T.match_buffer(b, (group, count), "int8", offset_factor=1, strides=[padded, 1])
+        A = T.match_buffer(
+            a, (span, 1, group), "uint8", offset_factor=1, strides=[T.int32(), T.int32(), 1], scope=scope
+        )
+        B = T.match_buffer(b, (group, height), "int8", offset_factor=1, strides=[padded, 1])
         C = T.match_buffer(c, (group,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:group], region(A), B[0:group, 0:count])
+            T.reads(C[0:group], A[0:span, 0:1, 0:group], B[0:group, 0:height])
             T.writes(C[0:group])
             for four in T.unroll(padded // 4):
                 C[T.ramp(0, 1, lanes)] = product(0, A, B, C, four)
@@ -229,4 +206,4 @@ def register_columns(name: str, taps: Taps, scope: str, lanes: int, total: Calla
                 C[T.ramp(2 * lanes, 1, lanes)] = product(2, A, B, C, four)
                 C[T.ramp(3 * lanes, 1, lanes)] = product(3, A, B, C, four)
 
-    return register_intrinsic(f"sqc.columns.{name}.{lanes}.{taps}.{scope}", description, implementation)
+    return register_intrinsic(f"sqc.columns.{name}.{lanes}.{height}.{step}.{scope}", description, implementation)

@@ -67,6 +67,6 @@ def register_column(height: int, step: int, scope: str, lanes: int) -> str:
 
 
 @cache
-def register_columns(taps: frames.Taps, scope: str, lanes: int) -> str:
-    """Register taps over ``4 * lanes`` channels: see :func:`sqc.schedules.intrinsics.frames.register_columns`."""
-    return frames.register_columns("portable", taps, scope, lanes, _total)
+def register_columns(height: int, step: int, scope: str, lanes: int) -> str:
+    """Register a column over ``4 * lanes`` channels: see :func:`sqc.schedules.intrinsics.frames.register_columns`."""
+    return frames.register_columns("portable", height, step, scope, lanes, _total)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from sqc.schedules import Kernel, Target, lower
 from sqc.schedules._tvm import assembly
 from sqc.schedules.axes import KINDS
 from sqc.schedules.injective import FORMULAS
-from sqc.schedules.levels import fused, reciprocal_parts
 from tests.targets import TARGETS
 
 from . import cases
@@ -209,7 +207,6 @@ def test_every_kind_has_a_formula() -> None:
 def test_lowering_does_not_load_tvm() -> None:
     script = """
 import sys
-from fractions import Fraction
 from sqc.ir import Builder, TensorType
 from sqc.schedules import Target, lower
 for kind, shape in (("relu", (3,)), ("softmax", (3,)), ("reduce_mean", (3,))):
@@ -250,26 +247,3 @@ def test_tables_of_tables_of_bound_levels_are_refused() -> None:
     case.lookup(case.lookup(x))
     with pytest.raises(CompileError, match="tables of tables; split"):
         lower(case.op(), Target.parse("x86-64-v3"), case.arrays)
-
-
-@pytest.mark.parametrize("scale", [1 / 255, 0.0123, 1.9999999, 128.0])
-def test_levels_by_two_products_are_those_of_a_division(scale: float) -> None:
-    """Also of numbers far from ties, at which alone it is checked."""
-    rng, scale = np.random.default_rng(0), float(np.float32(scale))
-    first, second = map(np.float32, reciprocal_parts(scale, -128, 127))
-    x = (rng.uniform(-130, 130, 1 << 16) * scale).astype(np.float32)
-    np.testing.assert_array_equal(np.rint(fused(x, first, x * second)), np.rint(x / np.float32(scale)))
-    assert not reciprocal_parts(2.0**-70, -128, 127)
-
-
-def test_fused_rounds_once() -> None:
-    rng = np.random.default_rng(0)
-    x, factor = rng.standard_normal(2000).astype(np.float32), np.float32(0.7123)
-    term = (x * np.float32(3e-8)).astype(np.float32)
-    for a, b, found in zip(x, term, fused(x, factor, term), strict=True):
-        exact = Fraction(float(a)) * Fraction(float(factor)) + Fraction(float(b))
-        error, *others = (
-            abs(exact - Fraction(float(value)))
-            for value in (found, *np.nextafter(found, np.float32([-np.inf, np.inf])))
-        )
-        assert error <= min(others)
